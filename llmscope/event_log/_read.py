@@ -1,0 +1,229 @@
+"""Reading whole lines from logs that grow, rotate, shrink or vanish meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from llmscope.event_log._lock import close_quietly
+
+FINGERPRINT_BYTES = 1024
+# A reader that is far behind takes its backlog in pieces of this size.
+CHUNK_BYTES = 4 << 20
+# How much of what was read last is compared before reading on: a file that was truncated and has
+# since grown past the offset shows other bytes there.
+_OVERLAP_BYTES = 64
+
+
+class Fingerprint(NamedTuple):
+    """What a log file is known by: SHA-256 (hex) of its first `length` decompressed bytes."""
+
+    sha256: str
+    length: int
+
+    def __str__(self) -> str:
+        return f"{self.sha256[:32]}:{self.length}"
+
+
+class Position(NamedTuple):
+    """A place in a log: everything before `offset` in the file `fingerprint` has been read."""
+
+    fingerprint: str
+    offset: int
+
+
+class Chunk(NamedTuple):
+    """Whole lines, newline-ended, of the file generation `source` from byte `offset` on."""
+
+    source: int
+    offset: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class _OpenLog:
+    fd: int
+    identity: tuple[int, int]
+    source: int
+    offset: int = 0
+    overlap: bytes = b""
+    overlong: bool = False
+
+
+def fingerprint_of(head: bytes) -> Fingerprint:
+    """The fingerprint of a file whose first bytes are `head` (only the first 1024 count)."""
+    head = head[:FINGERPRINT_BYTES]
+    return Fingerprint(hashlib.sha256(head).hexdigest(), len(head))
+
+
+def open_log(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open a log for reading, decompressing it if it is gzip (told by its first bytes, not its name)."""
+    path = Path(path)
+    with path.open("rb") as plain:
+        compressed = plain.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if compressed else path.open("rb")
+
+
+def iter_lines(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Each line of `data` with the byte offset it begins at, without its newline; a last
+    unterminated line included. `offset` is that of `data` in its file."""
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        yield offset + start, data[start:end]
+        start = end + 1
+    if start < len(data):
+        yield offset + start, data[start:]
+
+
+def rotated_siblings(path: str | os.PathLike[str]) -> list[Path]:
+    """The rotated generations of a log (`<path>.*`, gzip too), newest first by modification time."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        return []
+    siblings = [
+        sibling
+        for sibling in path.parent.iterdir()
+        if sibling.name.startswith(path.name + ".")
+        and not sibling.name.endswith(".lock")
+        and sibling.is_file()
+    ]
+    return sorted(siblings, key=lambda sibling: sibling.stat().st_mtime, reverse=True)
+
+
+class LogTail:
+    """Follows one log file from where it was read last, through rename rotation, copy-truncate and
+    deletion. One `stat` per poll when nothing is new."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._open: _OpenLog | None = None
+        self._generations = 0
+
+    def poll(self) -> list[Chunk]:
+        """Every whole line that was appended since the last call, oldest first.
+
+        An unterminated tail stays pending until its newline arrives. Of a file that was renamed
+        away the rest is read before its successor is opened.
+        """
+        chunks: list[Chunk] = []
+        try:
+            named = os.stat(self.path)
+        except FileNotFoundError:
+            if self._open is not None:
+                self._read(self._open, os.fstat(self._open.fd).st_size, chunks)
+            return chunks
+        current = self._open
+        if current is None or current.identity != (named.st_dev, named.st_ino):
+            if current is not None:
+                self._read(current, os.fstat(current.fd).st_size, chunks)
+                close_quietly(current.fd)
+            self._open = current = self._open_path()
+            if current is None:
+                return chunks
+            size = os.fstat(current.fd).st_size
+        else:
+            size = named.st_size
+        if size != current.offset:
+            self._read(current, size, chunks)
+        return chunks
+
+    def seek(self, offset: int) -> None:
+        """Continue from `offset` of the file that is there now (a line must begin there)."""
+        self.close()
+        self._open = self._open_path()
+        if self._open is not None:
+            self._open.offset = offset
+            self._remember_overlap(self._open)
+
+    def skip_own(self, offset: int, written: bytes) -> bool:
+        """Take `written` at `offset` as read, because this process has just appended it itself.
+
+        False (and nothing is skipped) unless the tail stands exactly there.
+        """
+        current = self._open
+        if current is None or current.offset != offset:
+            return False
+        current.offset = offset + len(written)
+        current.overlap = written[-_OVERLAP_BYTES:]
+        return True
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open descriptor, for positioned reads; None before the file exists."""
+        return None if self._open is None else self._open.fd
+
+    @property
+    def position(self) -> Position | None:
+        """How far the present file has been read; None while there is none."""
+        if self._open is None:
+            return None
+        head = os.pread(self._open.fd, FINGERPRINT_BYTES, 0)
+        return Position(str(fingerprint_of(head)), self._open.offset)
+
+    @property
+    def offset(self) -> int:
+        """Bytes read of the present file generation."""
+        return 0 if self._open is None else self._open.offset
+
+    @property
+    def source(self) -> int:
+        """A number for the present file generation: it grows at each rotation or truncation."""
+        return self._generations
+
+    def close(self) -> None:
+        """Close the descriptor; a later poll starts from the beginning of the file."""
+        if self._open is not None:
+            close_quietly(self._open.fd)
+            self._open = None
+
+    def _open_path(self) -> _OpenLog | None:
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        opened = os.fstat(fd)
+        self._generations += 1
+        return _OpenLog(fd, (opened.st_dev, opened.st_ino), self._generations)
+
+    def _read(self, log: _OpenLog, size: int, chunks: list[Chunk]) -> None:
+        if size < log.offset:
+            self._restart(log)
+        while log.offset < size:
+            known = len(log.overlap)
+            wanted = min(size - log.offset, CHUNK_BYTES)
+            data = os.pread(log.fd, known + wanted, log.offset - known)
+            if not data.startswith(log.overlap):
+                self._restart(log)
+                continue
+            data = data[known:]
+            end = data.rfind(b"\n") + 1
+            if end == 0:
+                if len(data) < CHUNK_BYTES:
+                    return
+                log.overlong, end = True, len(data)  # no line is this long: pass over it to its newline
+            elif log.overlong:
+                begin = data.find(b"\n") + 1
+                log.overlong = False
+                if begin < end:
+                    chunks.append(Chunk(log.source, log.offset + begin, data[begin:end]))
+            else:
+                chunks.append(Chunk(log.source, log.offset, data[:end]))
+            log.offset += end
+            log.overlap = data[max(0, end - _OVERLAP_BYTES) : end]
+
+    def _restart(self, log: _OpenLog) -> None:
+        """Copy-truncate: what the path holds now is another file in the same place."""
+        self._generations += 1
+        log.source, log.offset, log.overlap, log.overlong = self._generations, 0, b"", False
+
+    def _remember_overlap(self, log: _OpenLog) -> None:
+        length = min(_OVERLAP_BYTES, log.offset)
+        log.overlap = os.pread(log.fd, length, log.offset - length)
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""The gateway: `call_llm` and its parts."""

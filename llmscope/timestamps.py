@@ -1,0 +1,64 @@
+"""Timestamps on the wire: RFC 3339, UTC, microseconds, `+00:00`; and reading what others write.
+
+Instants inside are integer microseconds since 1970, so that windows and orders are exact.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from llmscope.errors import MalformedLine
+
+MICROS = 1_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+# Absurd is before 2000 or after 2100, never relative to now: a fold must not depend on its reader's clock.
+EARLIEST_US = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+LATEST_US = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
+# Narrower than either ISO 8601 or `fromisoformat`: exactly what Python and the staging SQL both read alike.
+TIMESTAMP_PATTERN = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|\+00:00Z|[+-]\d{2}:\d{2})?"
+_TIMESTAMP = re.compile(TIMESTAMP_PATTERN, re.ASCII)
+
+
+def to_micros(instant: datetime) -> int:
+    """An aware datetime as microseconds since 1970."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Microseconds since 1970 as an aware UTC datetime."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def format_instant(instant: datetime) -> str:
+    """An aware datetime as it is written into an event."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def format_micros(micros: int) -> str:
+    """Microseconds since 1970 as they are written into an event."""
+    return from_micros(micros).isoformat(timespec="microseconds")
+
+
+def parse_micros(text: str) -> int:
+    """Read a timestamp of any dialect: `…+00:00`, `…Z`, another offset, naive (= UTC), or the
+    malformed `…+00:00Z` of the forerunner. More than six fractional digits are cut.
+
+    Raises:
+        MalformedLine: `bad_timestamp` when it cannot be read, `absurd_timestamp` before 2000 or from 2100 on.
+    """
+    if _TIMESTAMP.fullmatch(text) is None:
+        raise MalformedLine("bad_timestamp", repr(text[:64]))
+    if text.endswith("+00:00Z"):
+        text = text[:-1]
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise MalformedLine("bad_timestamp", repr(text[:64])) from None
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=UTC)
+    micros = (instant - _EPOCH) // _MICROSECOND
+    if not EARLIEST_US <= micros < LATEST_US:
+        raise MalformedLine("absurd_timestamp", repr(text[:64]))
+    return micros
