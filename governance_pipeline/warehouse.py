@@ -1,0 +1,118 @@
+"""The warehouse: opening the DuckDB file, its layout, and waiting for whoever holds it.
+
+`connect` is the only way in. It lays out schemas, tables and macros from `sql/schema/` once, keeps the
+session in UTC, and waits with backoff while another process holds the file.
+
+What does not belong here: what is in the tables, and publishing what readers read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from governance_pipeline.errors import (
+    WarehouseLocked,
+    WarehouseUnavailable,
+    WarehouseVersionMismatch,
+)
+from governance_pipeline.sql_files import SqlFile, load_sql
+
+# Raised by one when a table of `raw` changes so that rows already taken would not fit it.
+SCHEMA_VERSION = 1
+DEFAULT_WAIT_SECONDS = 10.0
+IN_MEMORY = ":memory:"
+
+_SCHEMA_FILES = ("schema/schemas", "schema/version", "schema/macros", "schema/raw_tables")
+_FIRST_WAIT_SECONDS = 0.01
+_LONGEST_WAIT_SECONDS = 0.5
+_HOLDER = re.compile(r"PID (\d+)")
+
+
+@contextmanager
+def connect(
+    path: str | os.PathLike[str], *, wait_seconds: float = DEFAULT_WAIT_SECONDS
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The warehouse at `path` (`:memory:` for one that ends with the block), laid out and in UTC.
+
+    Args:
+        path: the DuckDB file; it and its folder are created when missing.
+        wait_seconds: how long to wait while another process holds the file.
+
+    Raises:
+        WarehouseLocked: it stayed held for that long; names the holder.
+        WarehouseUnavailable: it cannot be opened, created or is no warehouse.
+        WarehouseVersionMismatch: it was written by another version.
+    """
+    con = _open(os.fspath(path), wait_seconds)
+    try:
+        con.execute("SET TimeZone = 'UTC'")
+        _lay_out(con, os.fspath(path))
+        yield con
+    finally:
+        con.close()
+
+
+def _open(path: str, wait_seconds: float) -> duckdb.DuckDBPyConnection:
+    if path != IN_MEMORY:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise WarehouseUnavailable(f"{path}: its folder cannot be created: {exc.strerror}") from exc
+    started = time.monotonic()
+    wait = _FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return duckdb.connect(path)
+        except duckdb.IOException as exc:
+            if "Could not set lock" not in str(exc):
+                raise WarehouseUnavailable(f"{path} cannot be opened: {exc}") from exc
+            waited = time.monotonic() - started
+            if waited + wait > wait_seconds:
+                holder = _HOLDER.search(str(exc))
+                raise WarehouseLocked(path, int(holder[1]) if holder else None, waited) from exc
+        except duckdb.Error as exc:
+            raise WarehouseUnavailable(f"{path} cannot be opened: {exc}") from exc
+        time.sleep(wait)
+        wait = min(wait * 1.5, _LONGEST_WAIT_SECONDS)
+
+
+def _lay_out(con: duckdb.DuckDBPyConnection, path: str) -> None:
+    """Create what is missing, in one transaction, unless this very layout is there already."""
+    files = [load_sql(name) for name in _SCHEMA_FILES]
+    digest = _digest_of(files)
+    stored = _stored_layout(con)
+    if stored is not None and stored[0] != SCHEMA_VERSION:
+        raise WarehouseVersionMismatch(
+            f"{path} has layout version {stored[0]}, this package needs {SCHEMA_VERSION}: "
+            "run `governance rebuild`, which folds the logs again"
+        )
+    if stored == (SCHEMA_VERSION, digest):
+        return
+    con.begin()
+    try:
+        for file in files:
+            file.execute(con)
+        load_sql("schema/record_version").execute(con, version=SCHEMA_VERSION, schema_sha256=digest)
+        con.commit()
+    except BaseException:
+        con.rollback()
+        raise
+
+
+def _stored_layout(con: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:
+    if not load_sql("schema/has_version").execute(con).fetchall():
+        return None
+    rows = load_sql("schema/stored_version").execute(con).fetchall()
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def _digest_of(files: list[SqlFile]) -> str:
+    return hashlib.sha256("\0".join(file.text for file in files).encode()).hexdigest()
