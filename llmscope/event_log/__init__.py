@@ -15,7 +15,12 @@ What does not belong here: what the lines mean.
 """
 
 from llmscope.event_log._append import MAX_LINE_BYTES, Durability, LogWriter
-from llmscope.event_log._lock import AdmissionLock
+from llmscope.event_log._lock import (
+    FIRST_WAIT_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    AdmissionLock,
+    forget_descriptors_on_fork,
+)
 from llmscope.event_log._read import (
     FINGERPRINT_BYTES,
     Chunk,
@@ -30,6 +35,8 @@ from llmscope.event_log._read import (
 
 __all__ = [
     "FINGERPRINT_BYTES",
+    "FIRST_WAIT_SECONDS",
+    "LONGEST_WAIT_SECONDS",
     "MAX_LINE_BYTES",
     "AdmissionLock",
     "Chunk",
@@ -39,6 +46,7 @@ __all__ = [
     "LogWriter",
     "Position",
     "fingerprint_of",
+    "forget_descriptors_on_fork",
     "iter_lines",
     "open_log",
     "rotated_siblings",

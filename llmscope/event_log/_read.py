@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from llmscope.event_log._lock import close_quietly
 
@@ -66,7 +66,9 @@ def open_log(path: str | os.PathLike[str]) -> IO[bytes]:
     path = Path(path)
     with path.open("rb") as plain:
         compressed = plain.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else path.open("rb")
+    if compressed:
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    return path.open("rb")
 
 
 def iter_lines(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -112,7 +114,7 @@ class LogTail:
         """
         chunks: list[Chunk] = []
         try:
-            named = os.stat(self.path)
+            named = os.stat(self.path)  # noqa: PTH116  once per decision of the gate
         except FileNotFoundError:
             if self._open is not None:
                 self._read(self._open, os.fstat(self._open.fd).st_size, chunks)
@@ -136,6 +138,10 @@ class LogTail:
         """Continue from `offset` of the file that is there now (a line must begin there)."""
         self.close()
         self._open = self._open_path()
+        self.seek_open(offset)
+
+    def seek_open(self, offset: int) -> None:
+        """Continue from `offset` of the generation that is open (a line must begin there)."""
         if self._open is not None:
             self._open.offset = offset
             self._remember_overlap(self._open)
