@@ -3,7 +3,7 @@
 PolicyRuntimeError
 ├── PolicyFileError (ValueError)   a policy file that cannot be enforced as written: file, line, rule, fix
 ├── SettingsError (ValueError)     a setting that names something missing or contradictory
-├── PolicyDenied                   the gate's answer: this call must not be made (402, or 429 for a rate limit)
+├── PolicyDenied                   this call must not be made (402; 429 for a rate limit)
 ├── AlreadySettled                 an admission or request was settled before
 └── GateUnavailable (OSError)      a decision could not be written and the policy says to deny then
 """
@@ -30,6 +30,18 @@ class SettingsError(PolicyRuntimeError, ValueError):
 
 class AlreadySettled(PolicyRuntimeError):
     """The request was settled before; a second bill would be a contradiction."""
+
+
+class UnknownRequest(PolicyRuntimeError, LookupError):
+    """No admission of that id is known within the longest window."""
+
+
+class RequestIdReused(PolicyRuntimeError, ValueError):
+    """A second call under one request id would escape its budget."""
+
+
+class NotEntered(PolicyRuntimeError):
+    """The decision is made on entering the block; before that there is none."""
 
 
 class GateUnavailable(PolicyRuntimeError, OSError):

@@ -1,0 +1,122 @@
+"""What goes into the gate and what `evaluate` gives back: requests checked, verdicts as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmscope.context import LLMRequestContext
+from llmscope.gateway.tokens import estimate_tokens
+from llmscope.money import from_nano
+from llmscope.timestamps import MICROS
+from policy_runtime.judgement import Judgement
+from policy_runtime.labels import Labels, labels_for
+from policy_runtime.policy import Policy
+from policy_runtime.records import usd_or_none
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request as put to the gate, checked but not yet judged."""
+
+    labels: Labels
+    model_tier: str
+    model: str | None
+    tokens_in: int
+    max_output_tokens: int | None
+    request_id: str | None
+    ttl_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate would decide, without deciding it.
+
+    Money is in USD; `None` where no price is known.
+    """
+
+    decision: str
+    reason: str | None
+    effective_model_tier: str
+    policy_id: str | None
+    primitive: str | None
+    model: str | None
+    estimated_cost_usd: float | None
+    reserved_cost_usd: float
+    window_cost_usd: float | None
+    window_reserved_usd: float | None
+    window_limit_usd: float | None
+    retry_after_seconds: float | None
+
+
+def ask_of(
+    policy: Policy,
+    context: LLMRequestContext | None,
+    route_name: str,
+    model_tier: str,
+    prompt: str | None,
+    tokens_in: int | None,
+    max_output_tokens: int | None,
+    model: str | None,
+    request_id: str | None = None,
+    ttl_seconds: float | None = None,
+) -> Ask:
+    """Check what a caller put to the gate.
+
+    Raises:
+        ValueError: neither prompt nor tokens_in, impossible numbers, or a reservation longer than the
+            policy's longest window.
+    """
+    if tokens_in is None:
+        if prompt is None:
+            raise ValueError("the gate needs the prompt, or tokens_in, to estimate a request's cost")
+        tokens_in = estimate_tokens(prompt)
+    if tokens_in < 0 or (max_output_tokens is not None and max_output_tokens < 1):
+        raise ValueError(f"tokens_in {tokens_in} and max_output_tokens {max_output_tokens} must be positive")
+    context = context or LLMRequestContext()
+    labels = labels_for(
+        context.tenant_id,
+        context.caller_id,
+        context.use_case,
+        context.feature_id,
+        context.experiment_id,
+        route_name,
+        context.budget_namespace,
+    )
+    ttl_us = policy.ttl_us
+    if ttl_seconds is not None:
+        check_ttl(policy, ttl_seconds)
+        ttl_us = round(ttl_seconds * MICROS)
+    return Ask(labels, model_tier, model, tokens_in, max_output_tokens, request_id, ttl_us)
+
+
+def check_ttl(policy: Policy, seconds: float) -> None:
+    """Refuse a reservation that a gate starting later would not find.
+
+    Raises:
+        ValueError: it is not positive, or longer than the policy's longest window.
+    """
+    longest = max(policy.longest_window_us(), policy.ttl_us) / MICROS
+    if not 0 < seconds <= longest:
+        raise ValueError(
+            f"a reservation may last up to {longest:.0f} s (the longest window of the policy), not {seconds} s: "
+            "a gate that starts later reads no further back"
+        )
+
+
+def verdict_of(judgement: Judgement) -> Verdict:
+    """A judgement as the caller of `evaluate` sees it."""
+    mark, rule = judgement.watermark, judgement.rule
+    return Verdict(
+        decision=judgement.decision,
+        reason=judgement.reason,
+        effective_model_tier=judgement.effective.tier,
+        policy_id=rule.id if rule else None,
+        primitive=rule.primitive if rule else None,
+        model=judgement.effective.model,
+        estimated_cost_usd=usd_or_none(judgement.effective.expected_nano),
+        reserved_cost_usd=from_nano(judgement.effective.reserved_nano),
+        window_cost_usd=from_nano(mark.spent_nano) if mark else None,
+        window_reserved_usd=from_nano(mark.reserved_nano) if mark else None,
+        window_limit_usd=from_nano(mark.limit_nano) if mark else None,
+        retry_after_seconds=judgement.retry_after_seconds,
+    )

@@ -1,0 +1,112 @@
+"""The decision log of one gate: who may decide, and how what was decided gets on disk.
+
+Entering takes the gate's own mutex and the admission lock that all processes share, or neither; nobody
+holds the mutex while waiting for anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from llmscope.errors import EventLogError
+from llmscope.event_log import (
+    FIRST_WAIT_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    AdmissionLock,
+    LogWriter,
+    forget_descriptors_on_fork,
+)
+from policy_runtime.decision_record import DecisionRecord, encode_decision
+from policy_runtime.live_state import LiveState
+
+logger = logging.getLogger("policy_runtime")
+
+
+class DecisionLog:
+    """Appends to `path`, serialised by `<path>.lock`.
+
+    Attributes:
+        mutex: excludes the threads of this process from the gate's state.
+    """
+
+    def __init__(self, path: Path, state: LiveState) -> None:
+        self.path = path
+        self.mutex = threading.Lock()
+        self._state = state
+        self._writer = LogWriter(path)
+        self._lock = AdmissionLock(f"{path}.lock")
+        forget_descriptors_on_fork(self)
+
+    def try_enter(self) -> bool:
+        """Take mutex and admission lock, or neither; never waits.
+
+        Raises:
+            OSError: the lock file cannot be created.
+        """
+        if not self.mutex.acquire(blocking=False):
+            return False
+        entered = False
+        try:
+            entered = self._lock.try_acquire()
+        finally:
+            if not entered:
+                self.mutex.release()
+        return entered
+
+    def leave(self) -> None:
+        """Give both back."""
+        self._lock.release()
+        self.mutex.release()
+
+    def append(self, record: DecisionRecord, *, locked: bool) -> None:
+        """Append one line; the caller holds the mutex, and the admission lock if `locked`.
+
+        Raises:
+            EventLogError: nothing of the line is left in the file.
+        """
+        line = encode_decision(record)
+        if locked:
+            offset = self._writer.append_serialised(line)
+            self._state.skip_own(offset, line + b"\n")
+        else:
+            self._writer.append_unserialised(line)
+
+    def note(self, event: DecisionRecord, *, locked: bool) -> None:
+        """`append` for an event whose loss must not stop a decision; the loss is logged."""
+        try:
+            self.append(event, locked=locked)
+        except EventLogError as exc:
+            logger.error("a %s event could not be recorded: %s", event.event, exc)
+
+    def note_apart(self, event: DecisionRecord, timeout_seconds: float) -> None:
+        """Append an event that belongs to no decision, under the lock where it can be had in time.
+
+        It is folded by the next poll like anybody else's line, so that there is one way to fold it.
+        """
+        line = encode_decision(event)
+        deadline = time.monotonic() + timeout_seconds
+        wait = FIRST_WAIT_SECONDS
+        try:
+            while not self.try_enter():
+                if time.monotonic() >= deadline:
+                    self._writer.append_unserialised(line)
+                    return
+                time.sleep(wait)
+                wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
+            try:
+                self._writer.append_serialised(line)
+            finally:
+                self.leave()
+        except EventLogError as exc:
+            logger.error("a %s event could not be recorded: %s", event.event, exc)
+
+    def close(self) -> None:
+        """Close the files; a later append opens them again."""
+        self._writer.close()
+        self._lock.close()
+
+    def _after_fork_in_child(self) -> None:
+        self.mutex = threading.Lock()

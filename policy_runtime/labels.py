@@ -1,0 +1,53 @@
+"""Attribution: what money and requests are counted by, read alike from requests, decisions and bills."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llmscope.telemetry_line import DEFAULT_TENANT, Usage
+
+
+class Labels(NamedTuple):
+    """What money and requests are attributed to."""
+
+    tenant_id: str
+    caller_id: str | None
+    use_case: str | None
+    feature_id: str | None
+    experiment_id: str | None
+    route_name: str | None
+    budget_namespace: str | None
+
+    @classmethod
+    def of_usage(cls, usage: Usage) -> Labels:
+        """The attribution that a telemetry line carries."""
+        return cls(
+            usage.tenant_id,
+            usage.caller_id,
+            usage.use_case,
+            usage.feature_id,
+            usage.experiment_id,
+            usage.route_name,
+            usage.budget_namespace,
+        )
+
+
+def labels_for(
+    tenant_id: str | None,
+    caller_id: str | None,
+    use_case: str | None,
+    feature_id: str | None,
+    experiment_id: str | None,
+    route_name: str | None,
+    budget_namespace: str | None,
+) -> Labels:
+    """Labels of a request or record, with the defaults that readers of telemetry apply."""
+    return Labels(
+        tenant_id or DEFAULT_TENANT,
+        caller_id or None,
+        use_case or None,
+        feature_id or use_case or None,
+        experiment_id or None,
+        route_name or None,
+        budget_namespace or None,
+    )

@@ -1,0 +1,279 @@
+"""The gate's state: a fold over both logs. Same events in, same state out, whatever the chunking.
+
+Per rule and scope it keeps what was spent inside the window, what is reserved and what lapsed, always
+apart; beside them the recent means that estimates and anomaly rules compare with. Money is integer
+nano-USD. The rules of settlement are those of `policy_runtime.settlement`.
+
+What does not belong here: reading files (`gate`, `history`) and judging (`judgement`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from llmscope.telemetry_line import Usage
+from policy_runtime.labels import Labels
+from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
+from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy
+
+# Repeats are recognised among at least the last million ids (two generations of this many).
+DUPLICATE_HORIZON = 1_000_000
+
+
+class Admitted(NamedTuple):
+    """A decision that let a request through, as far as the ledger cares."""
+
+    request_id: str
+    timestamp_us: int
+    reserved_nano: int
+    reserved_tokens: int
+    expires_us: int
+    labels: Labels
+    model: str | None = None
+    model_tier: str | None = None
+
+
+class Held:
+    """An open or lapsed reservation."""
+
+    __slots__ = ("admitted", "expires_us", "postings")
+
+    def __init__(self, admitted: Admitted, postings: list[tuple[Meter, int]]) -> None:
+        self.admitted = admitted
+        self.expires_us = admitted.expires_us
+        self.postings = postings
+
+
+class RecentIds:
+    """Remembers at least the last `horizon` ids added, at most twice as many."""
+
+    __slots__ = ("_horizon", "_new", "_old")
+
+    def __init__(self, horizon: int = DUPLICATE_HORIZON) -> None:
+        self._horizon = horizon
+        self._new: set[str] = set()
+        self._old: set[str] = set()
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._new or request_id in self._old
+
+    def add(self, request_id: str) -> None:
+        """Remember one id."""
+        self._new.add(request_id)
+        if len(self._new) >= self._horizon:
+            self._old, self._new = self._new, set()
+
+
+class Ledger:
+    """The fold. Feed it events with `admit`, `bill`, `extend`, `alerted`; move time with `advance`."""
+
+    def __init__(self, policy: Policy, *, duplicate_horizon: int = DUPLICATE_HORIZON) -> None:
+        self.policy = policy
+        self.longest_us = policy.longest_window_us()
+        self.now_us = 0
+        self.last_decision_us = 0
+        self.policy_hash_in_log: str | None = None
+        self._books: dict[str, tuple[Book, ...]] = {
+            name: tuple(Book(rule, policy) for rule in namespace.rules)
+            for name, namespace in policy.namespaces.items()
+        }
+        self._open: dict[str, Held] = {}
+        self._lapsed: dict[str, Held] = {}
+        self._expiries: list[tuple[int, str]] = []
+        self._settled = RecentIds(duplicate_horizon)
+        self._last_alerts: dict[tuple[str, Scope, float], tuple[int, int]] = {}
+        anomaly_rules = [
+            rule for namespace in policy.namespaces.values() for rule in namespace.rules
+            if isinstance(rule, CostAnomaly)
+        ]  # fmt: skip
+        self._baselines = {
+            rule.baseline_us: Means(rule.baseline_us, policy.max_scopes) for rule in anomaly_rules
+        }
+        self._output_tokens = Means(self.longest_us, policy.max_scopes)
+        self._route_costs = Means(self.longest_us, policy.max_scopes)
+
+    # -- what judgement reads ------------------------------------------------------------------------
+
+    def books(self, charged: str | None) -> tuple[Book, ...]:
+        """The books of the rules that judge requests charged to `charged`, in the file's order."""
+        if charged is None:
+            return ()
+        books = self._books.get(charged)
+        return books if books is not None else self._books.get("default", ())
+
+    def baseline(self, rule: CostAnomaly, feature_id: str | None, tier: str | None) -> tuple[int, int]:
+        """(samples, sum in nano-USD) of known costs of successful requests of a feature and tier."""
+        return self._baselines[rule.baseline_us].at((feature_id, tier), self.now_us)
+
+    def mean_output_tokens(self, route_name: str | None, model: str | None) -> float | None:
+        """Observed mean output tokens of a route and model within the longest window, or None."""
+        count, total = self._output_tokens.at((route_name, model), self.now_us)
+        return total / count if count else None
+
+    def mean_cost_nano(self, route_name: str | None, namespace: str | None) -> int:
+        """Recent mean known cost of a route and namespace in nano-USD, 0 when there is none."""
+        count, total = self._route_costs.at((route_name, namespace), self.now_us)
+        return total // count if count else 0
+
+    def knows(self, request_id: str) -> bool:
+        """Whether the id was admitted or billed within the horizon."""
+        return request_id in self._open or request_id in self._lapsed or request_id in self._settled
+
+    def is_settled(self, request_id: str) -> bool:
+        """Whether a known bill for the id has been folded."""
+        return request_id in self._settled
+
+    def held(self, request_id: str) -> Held | None:
+        """The id's reservation, open or lapsed."""
+        return self._open.get(request_id) or self._lapsed.get(request_id)
+
+    def open_reservations(self) -> Iterator[Held]:
+        """Every open reservation."""
+        return iter(self._open.values())
+
+    # -- the fold --------------------------------------------------------------------------------------
+
+    def advance(self, now_us: int) -> None:
+        """Let time pass: reservations whose expiry has come lapse."""
+        self.now_us = max(self.now_us, now_us)
+        expiries = self._expiries
+        while expiries and expiries[0][0] <= self.now_us:
+            _, request_id = heapq.heappop(expiries)
+            held = self._open.get(request_id)
+            if held is not None:
+                if held.expires_us <= self.now_us:
+                    self._lapse(request_id, held)
+            else:
+                self._lapsed.pop(request_id, None)
+
+    def admit(self, admitted: Admitted) -> None:
+        """Fold a decision that allowed or downgraded: its reservation opens."""
+        request_id = admitted.request_id
+        if self.knows(request_id):
+            return
+        labels = admitted.labels
+        charged = self.policy.charged_namespace(labels.budget_namespace)
+        postings: list[tuple[Meter, int]] = []
+        if charged is not None:
+            for book in self.books(charged):
+                if book.meters:
+                    self._post_admission(book, book.scope(charged, labels), admitted, postings)
+        self._open[request_id] = Held(admitted, postings)
+        heapq.heappush(self._expiries, (admitted.expires_us, request_id))
+
+    def extend(self, request_id: str, expires_us: int) -> None:
+        """Fold an extension: an open reservation now lapses at `expires_us`."""
+        held = self._open.get(request_id)
+        if held is None:
+            held = self._lapsed.pop(request_id, None)
+            if held is None or expires_us <= self.now_us:
+                return
+            for meter, amount in held.postings:
+                meter.lapsed.add(held.expires_us, -amount)
+                meter.reserved += amount
+            self._open[request_id] = held
+        held.expires_us = expires_us
+        heapq.heappush(self._expiries, (expires_us, request_id))
+
+    def bill(self, usage: Usage) -> None:
+        """Fold a telemetry line: a known cost is spent and settles its reservation."""
+        cost_nano = usage.cost_nano
+        if cost_nano is None or usage.request_id in self._settled:
+            return
+        request_id, at_us = usage.request_id, usage.timestamp_us
+        self._settled.add(request_id)
+        governed = self._release(request_id)
+        labels = Labels.of_usage(usage)
+        charged = self.policy.charged_namespace(labels.budget_namespace)
+        tokens = (usage.tokens_in or 0) + (usage.tokens_out or 0)
+        if charged is not None:
+            for book in self.books(charged):
+                if book.meters:
+                    self._post_bill(book, book.scope(charged, labels), at_us, cost_nano, tokens, governed)
+        now_us = max(self.now_us, at_us)
+        self._route_costs.add((labels.route_name, labels.budget_namespace), at_us, cost_nano, now_us)
+        if usage.success:
+            for means in self._baselines.values():
+                means.add((labels.feature_id, usage.model_tier), at_us, cost_nano, now_us)
+            if usage.tokens_out is not None:
+                self._output_tokens.add((labels.route_name, usage.model), at_us, usage.tokens_out, now_us)
+
+    def alerted(
+        self, policy_id: str, scope: Scope, fraction: float, at_us: int, window_start_us: int
+    ) -> None:
+        """Fold a `budget_alert`: this crossing has been told."""
+        self._last_alerts[(policy_id, scope, fraction)] = (at_us, window_start_us)
+
+    def alert_is_due(
+        self, rule: BudgetThreshold, scope: Scope, fraction: float, window_start_us: int
+    ) -> bool:
+        """Whether a crossing has not been told in this window (rolling: within one period length)."""
+        last = self._last_alerts.get((rule.id, scope, fraction))
+        if last is None:
+            return True
+        told_at_us, told_start_us = last
+        if rule.window_kind == "calendar":
+            return told_start_us != window_start_us
+        return self.now_us - told_at_us >= rule.longest_us
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _post_admission(
+        self, book: Book, scope: Scope, admitted: Admitted, postings: list[tuple[Meter, int]]
+    ) -> None:
+        for meters in book.meters:
+            meter = _meter_or_none(meters, scope, self.now_us)
+            if meter is None:
+                continue
+            if meters.unit == "requests":
+                meter.window.add(admitted.timestamp_us, 1)
+                continue
+            amount = admitted.reserved_nano if meters.unit == "nano_usd" else admitted.reserved_tokens
+            meter.reserved += amount
+            postings.append((meter, amount))
+
+    def _post_bill(
+        self, book: Book, scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool
+    ) -> None:
+        for meters in book.meters:
+            meter = _meter_or_none(meters, scope, max(self.now_us, at_us))
+            if meter is None:
+                continue
+            if meters.unit == "nano_usd":
+                meter.window.add(at_us, cost_nano)
+            elif meters.unit == "tokens":
+                meter.window.add(at_us, tokens)
+            elif not governed:
+                meter.window.add(at_us, 1)
+
+    def _release(self, request_id: str) -> bool:
+        """Take the id's reservation back from wherever it counts; whether there was one."""
+        held = self._open.pop(request_id, None)
+        if held is not None:
+            for meter, amount in held.postings:
+                meter.reserved -= amount
+            return True
+        held = self._lapsed.pop(request_id, None)
+        if held is not None:
+            for meter, amount in held.postings:
+                meter.lapsed.add(held.expires_us, -amount)
+            return True
+        return False
+
+    def _lapse(self, request_id: str, held: Held) -> None:
+        del self._open[request_id]
+        for meter, amount in held.postings:
+            meter.reserved -= amount
+            meter.lapsed.add(held.expires_us, amount)
+        self._lapsed[request_id] = held
+        heapq.heappush(self._expiries, (held.expires_us + self.longest_us, request_id))
+
+
+def _meter_or_none(meters: Meters, scope: Scope, now_us: int) -> Meter | None:
+    """The scope's meter, or None past `max_scopes`: judgement reports the overflow by `on_error`."""
+    try:
+        return meters.meter(scope, now_us)
+    except TooManyScopes:
+        return None

@@ -1,0 +1,104 @@
+"""The ledger of a running gate: folded from both logs up to now, on demand.
+
+What does not belong here: deciding and appending (`gate`).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from llmscope.clock import Clock
+from llmscope.timestamps import MICROS, to_micros
+from policy_runtime.decision_record import TelemetryPosition
+from policy_runtime.history import LogFollower
+from policy_runtime.ledger import Ledger
+from policy_runtime.policy import Policy
+
+logger = logging.getLogger("policy_runtime")
+
+# The decision log's clock may run this far ahead of ours before a stamp is called degraded.
+CLOCK_TOLERANCE_US = 5 * MICROS
+
+
+class LiveState:
+    """Ledger and log followers of one gate. Its user holds the gate's mutex around every call."""
+
+    def __init__(
+        self, telemetry_paths: tuple[Path, ...], decisions_path: Path, clock: Clock, policy: Policy
+    ) -> None:
+        self._telemetry_paths = telemetry_paths
+        self._decisions_path = decisions_path
+        self._clock = clock
+        self.policy = policy
+        self._ledger: Ledger | None = None
+        self._decisions: LogFollower | None = None
+        self._telemetry: list[LogFollower] = []
+
+    def current(self) -> tuple[Ledger, int, str | None]:
+        """The ledger folded up to now, the instant of a decision made now, and why it would be
+        degraded (`clock`, `read: …`), None when it is not.
+
+        The instant is the clock's, or the last decision's where that lies ahead by up to five seconds.
+        """
+        degraded = None
+        ledger = self._ledger
+        try:
+            if ledger is None:
+                ledger = self._start(to_micros(self._clock.now()))
+            else:
+                self._fold_new(ledger)
+        except OSError as exc:
+            logger.error("the logs cannot be read: %s", exc)
+            degraded = f"read: {exc.strerror}"
+            if ledger is None:
+                ledger = Ledger(self.policy)
+        now_us = to_micros(self._clock.now())
+        if ledger.last_decision_us > now_us:
+            if ledger.last_decision_us - now_us <= CLOCK_TOLERANCE_US:
+                now_us = ledger.last_decision_us
+            else:
+                degraded = degraded or "clock"
+        if now_us < ledger.now_us - CLOCK_TOLERANCE_US:
+            # Time stepped back: what had left the windows at the later instant belongs to them again.
+            last_decision_us = ledger.last_decision_us
+            ledger = self._start(now_us)
+            ledger.last_decision_us = last_decision_us
+        ledger.advance(now_us)
+        return ledger, now_us, degraded
+
+    def forget(self) -> None:
+        """Drop everything; the next `current` folds it from the logs again."""
+        if self._decisions is not None:
+            self._decisions.tail.close()
+        for follower in self._telemetry:
+            follower.tail.close()
+        self._ledger, self._decisions, self._telemetry = None, None, []
+
+    def skip_own(self, offset: int, written: bytes) -> None:
+        """Do not read back what this process has just appended to the decision log and folded."""
+        if self._decisions is not None:
+            self._decisions.tail.skip_own(offset, written)
+
+    def telemetry_position(self) -> TelemetryPosition | None:
+        """How much telemetry has been folded."""
+        position = self._telemetry[0].tail.position if self._telemetry else None
+        return None if position is None else TelemetryPosition(position.fingerprint, position.offset)
+
+    def _fold_new(self, ledger: Ledger) -> None:
+        if self._decisions is not None:
+            self._decisions.fold_new(ledger)
+        for follower in self._telemetry:
+            follower.fold_new(ledger)
+
+    def _start(self, now_us: int) -> Ledger:
+        """Fold what the longest window needs: decisions first, so that every bill finds its reservation."""
+        self.forget()
+        ledger = Ledger(self.policy)
+        decisions = LogFollower(self._decisions_path, decisions=True)
+        telemetry = [LogFollower(path, decisions=False) for path in self._telemetry_paths]
+        decisions.fold_since(ledger, now_us - max(ledger.longest_us, self.policy.ttl_us))
+        for follower in telemetry:
+            follower.fold_since(ledger, now_us - ledger.longest_us)
+        self._ledger, self._decisions, self._telemetry = ledger, decisions, telemetry
+        return ledger

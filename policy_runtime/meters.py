@@ -1,0 +1,176 @@
+"""Meters: what was spent, reserved and lapsed under one limit, by scope; and recent means by key.
+
+What does not belong here: which event moves which meter (`ledger`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from policy_runtime.errors import PolicyRuntimeError
+from policy_runtime.labels import Labels
+from policy_runtime.policy import (
+    NO_SCOPE_VALUE,
+    BudgetThreshold,
+    Policy,
+    RateLimit,
+    Rule,
+    ScopeName,
+)
+from policy_runtime.windows import RollingWindow, Window, budget_window
+
+_FIRST_SWEEP = 1024
+# A mean is kept as one integer per bucket: the count above, the sum below this bit.
+_COUNT_SHIFT = 80
+_COUNT_UNIT = 1 << _COUNT_SHIFT
+_SUM_MASK = _COUNT_UNIT - 1
+
+Scope = tuple[str, ...]
+
+
+class TooManyScopes(PolicyRuntimeError):
+    """A rule has reached `max_scopes`; the new scope follows the rule's `on_error`."""
+
+
+class Reading(NamedTuple):
+    """One meter at one instant. Amounts in the meter's unit."""
+
+    spent: int
+    reserved: int
+    lapsed: int
+
+
+class Meter:
+    """Spent, reserved and lapsed of one scope under one limit."""
+
+    __slots__ = ("lapsed", "reserved", "window")
+
+    def __init__(self, window: Window, lapsed: RollingWindow) -> None:
+        self.window = window
+        self.reserved = 0
+        self.lapsed = lapsed
+
+    def read(self, now_us: int) -> Reading:
+        """What the meter shows at `now_us`."""
+        return Reading(self.window.total_at(now_us), self.reserved, self.lapsed.total_at(now_us))
+
+    def is_idle(self, now_us: int) -> bool:
+        """Whether nothing in it can still matter."""
+        return not (self.reserved or self.window.total_at(now_us) or self.lapsed.total_at(now_us))
+
+
+class Meters:
+    """One limit's meters, by scope."""
+
+    __slots__ = ("_max_scopes", "_period_us", "_rule", "_sweep_at", "_zone", "by_scope", "unit")
+
+    def __init__(self, unit: str, rule: BudgetThreshold | None, period_us: int, policy: Policy) -> None:
+        self.unit = unit
+        self._period_us = period_us
+        self._rule = rule
+        self._zone = policy.zone
+        self._max_scopes = policy.max_scopes
+        self._sweep_at = _FIRST_SWEEP
+        self.by_scope: dict[Scope, Meter] = {}
+
+    def meter(self, scope: Scope, now_us: int) -> Meter:
+        """The meter of `scope`, created if need be.
+
+        Raises:
+            TooManyScopes: the limit on scopes is reached and none is idle.
+        """
+        meter = self.by_scope.get(scope)
+        if meter is None:
+            if len(self.by_scope) >= min(self._sweep_at, self._max_scopes):
+                self._sweep(now_us)
+            if len(self.by_scope) >= self._max_scopes:
+                raise TooManyScopes(
+                    f"{len(self.by_scope)} scopes are in use, the most that max_scopes allows; "
+                    f"{' / '.join(scope)} would be one more"
+                )
+            meter = self.by_scope[scope] = Meter(self._new_window(), RollingWindow(self._period_us))
+        return meter
+
+    def _new_window(self) -> Window:
+        rule = self._rule
+        if rule is None:
+            return RollingWindow(self._period_us)
+        return budget_window(rule.period, rule.window_kind, self._zone)
+
+    def _sweep(self, now_us: int) -> None:
+        for scope in [scope for scope, meter in self.by_scope.items() if meter.is_idle(now_us)]:
+            del self.by_scope[scope]
+        self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.by_scope))
+
+
+class Book:
+    """A rule's accounts: what `judgement` reads to judge it."""
+
+    __slots__ = ("_label_indexes", "meters", "rule")
+
+    def __init__(self, rule: Rule, policy: Policy) -> None:
+        self.rule = rule
+        per: tuple[ScopeName, ...] = ()
+        self.meters: tuple[Meters, ...] = ()
+        if isinstance(rule, BudgetThreshold):
+            per = rule.per
+            self.meters = (Meters("nano_usd", rule, rule.longest_us, policy),)
+        elif isinstance(rule, RateLimit):
+            per = rule.per
+            self.meters = tuple(Meters(what, None, window, policy) for what, window, _ in rule.limits)
+        self._label_indexes = tuple(Labels._fields.index(name) for name in per)
+
+    def scope(self, charged: str, labels: Labels) -> Scope:
+        """The scope under this rule of a request charged to `charged`."""
+        if not self._label_indexes:
+            return (charged,)
+        return (charged, *[labels[index] or NO_SCOPE_VALUE for index in self._label_indexes])
+
+
+class MeanWindow:
+    """Count and sum over a rolling window."""
+
+    __slots__ = ("_window",)
+
+    def __init__(self, period_us: int) -> None:
+        self._window = RollingWindow(period_us)
+
+    def add(self, at_us: int, value: int) -> None:
+        """Count one `value` ≥ 0 at `at_us`."""
+        self._window.add(at_us, _COUNT_UNIT + value)
+
+    def at(self, now_us: int) -> tuple[int, int]:
+        """(count, sum) at `now_us`."""
+        packed = self._window.total_at(now_us)
+        return packed >> _COUNT_SHIFT, packed & _SUM_MASK
+
+
+class Means:
+    """Recent means by key, bounded in number: idle keys go, and past the bound new keys are not kept."""
+
+    __slots__ = ("_by_key", "_max_keys", "_period_us", "_sweep_at")
+
+    def __init__(self, period_us: int, max_keys: int) -> None:
+        self._period_us = period_us
+        self._max_keys = max_keys
+        self._sweep_at = _FIRST_SWEEP
+        self._by_key: dict[tuple[str | None, ...], MeanWindow] = {}
+
+    def add(self, key: tuple[str | None, ...], at_us: int, value: int, now_us: int) -> None:
+        """Count `value` under `key`."""
+        window = self._by_key.get(key)
+        if window is None:
+            if len(self._by_key) >= min(self._sweep_at, self._max_keys):
+                idle = [old for old, kept in self._by_key.items() if not kept.at(now_us)[0]]
+                for old in idle:
+                    del self._by_key[old]
+                self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._by_key))
+                if len(self._by_key) >= self._max_keys:
+                    return
+            window = self._by_key[key] = MeanWindow(self._period_us)
+        window.add(at_us, value)
+
+    def at(self, key: tuple[str | None, ...], now_us: int) -> tuple[int, int]:
+        """(count, sum) of `key` at `now_us`; zeros for an unknown key."""
+        window = self._by_key.get(key)
+        return (0, 0) if window is None else window.at(now_us)

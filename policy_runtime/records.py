@@ -1,0 +1,120 @@
+"""Writing down what the gate decided: records and events of the decision log, from judgements."""
+
+from __future__ import annotations
+
+from llmscope.money import from_nano
+from llmscope.timestamps import format_micros
+from policy_runtime.decision_record import SCHEMA_VERSION, DecisionRecord
+from policy_runtime.judgement import Crossing, Judgement
+from policy_runtime.labels import Labels
+from policy_runtime.policy_file import LoadedPolicy
+
+
+def decision_of(
+    judgement: Judgement,
+    loaded: LoadedPolicy,
+    *,
+    request_id: str,
+    labels: Labels,
+    tokens_in: int,
+    now_us: int,
+    expires_us: int,
+) -> DecisionRecord:
+    """The record of one decision; `state`, `latency_ms` and the telemetry position are its maker's to add."""
+    rule, mark = judgement.rule, judgement.watermark
+    effective, requested = judgement.effective, judgement.requested
+    policy = loaded.policy
+    record = DecisionRecord(
+        schema_version=SCHEMA_VERSION,
+        timestamp=format_micros(now_us),
+        request_id=request_id,
+        tenant_id=labels.tenant_id,
+        caller_id=labels.caller_id,
+        use_case=labels.use_case,
+        feature_id=labels.feature_id,
+        experiment_id=labels.experiment_id,
+        budget_namespace=labels.budget_namespace,
+        charged_namespace=policy.charged_namespace(labels.budget_namespace),
+        route_name=labels.route_name,
+        model=effective.model,
+        requested_model_tier=requested.tier,
+        effective_model_tier=effective.tier,
+        primitive=rule.primitive if rule else None,
+        decision=judgement.decision,
+        reason=judgement.reason,
+        policy_id=rule.id if rule else None,
+        mode="shadow" if policy.all_shadow else "enforce",
+        estimated_cost_usd=usd_or_none(effective.expected_nano),
+        requested_estimated_cost_usd=usd_or_none(requested.expected_nano),
+        estimated_tokens_in=tokens_in,
+        policy_version=policy.version,  # type: ignore[arg-type]  # a float version is written as it stands
+        policy_hash=loaded.hash,
+        price_version=effective.price_version,
+        rules=judgement.outcomes or None,
+    )
+    if judgement.decision != "deny":
+        record.reserved_cost_usd = from_nano(effective.reserved_nano)
+        record.reserved_tokens = tokens_in + effective.max_output_tokens
+        record.reservation_expires_at = format_micros(expires_us)
+    if mark is not None:
+        record.window_cost_usd = from_nano(mark.spent_nano)
+        record.window_reserved_usd = from_nano(mark.reserved_nano)
+        record.window_limit_usd = from_nano(mark.limit_nano)
+        record.window_start = format_micros(mark.window_start_us)
+    return record
+
+
+def policy_loaded(loaded: LoadedPolicy, now_us: int) -> DecisionRecord:
+    """The event that says which policy the decisions after it follow, with its full text."""
+    return DecisionRecord(
+        schema_version=SCHEMA_VERSION,
+        event="policy_loaded",
+        timestamp=format_micros(now_us),
+        policy_hash=loaded.hash,
+        policy_text=loaded.text,
+    )
+
+
+def policy_refused(error: str, in_force: LoadedPolicy, now_us: int) -> DecisionRecord:
+    """The event that says a changed policy file was refused and which policy stays in force."""
+    return DecisionRecord(
+        schema_version=SCHEMA_VERSION,
+        event="policy_refused",
+        timestamp=format_micros(now_us),
+        policy_hash=in_force.hash,
+        error=error,
+    )
+
+
+def budget_alert(crossing: Crossing, now_us: int) -> DecisionRecord:
+    """The event that says spending has reached a fraction of a limit."""
+    rule, scope, fraction, mark = crossing
+    return DecisionRecord(
+        schema_version=SCHEMA_VERSION,
+        event="budget_alert",
+        timestamp=format_micros(now_us),
+        charged_namespace=scope[0],
+        scope=dict(zip(rule.per, scope[1:], strict=True)) or None,
+        policy_id=rule.id,
+        primitive=rule.primitive,
+        threshold=fraction,
+        window_cost_usd=from_nano(mark.spent_nano),
+        window_limit_usd=from_nano(mark.limit_nano),
+        window_start=format_micros(mark.window_start_us),
+    )
+
+
+def reservation_extended(request_id: str, expires_us: int, now_us: int) -> DecisionRecord:
+    """The event that says a reservation lapses at another instant than its decision said."""
+    return DecisionRecord(
+        schema_version=SCHEMA_VERSION,
+        event="reservation_extended",
+        timestamp=format_micros(now_us),
+        request_id=request_id,
+        reservation_expires_at=format_micros(expires_us),
+    )
+
+
+def usd_or_none(nano: int | None) -> float | None:
+    """Nano-USD as USD, None staying None."""
+    return None if nano is None else from_nano(nano)

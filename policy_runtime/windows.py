@@ -1,0 +1,161 @@
+"""Sums over time: rolling windows in buckets and calendar windows since their start.
+
+Amounts are integers (nano-USD, tokens, requests), instants integer microseconds since 1970. Both
+windows are folds: whatever the order and chunking of `add`, the sum at an instant is the same. An
+amount dated after the instant asked about counts (a clock ahead must not open a budget).
+
+What does not belong here: what is summed, and why.
+"""
+
+from __future__ import annotations
+
+import heapq
+from datetime import datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from llmscope.timestamps import MICROS, from_micros, to_micros
+
+HOUR_US = 3600 * MICROS
+PERIOD_US = {
+    "hourly": HOUR_US,
+    "daily": 24 * HOUR_US,
+    "weekly": 7 * 24 * HOUR_US,
+    "monthly": 30 * 24 * HOUR_US,  # a rolling month is 30 days of 24 hours
+}
+# A calendar period lasts at most this long (a month of 31 days, an hour more where summer time ends).
+LONGEST_CALENDAR_US = {
+    "hourly": 2 * HOUR_US,
+    "daily": 25 * HOUR_US,
+    "weekly": (7 * 24 + 1) * HOUR_US,
+    "monthly": (31 * 24 + 1) * HOUR_US,
+}
+_BUCKETS_PER_PERIOD = 3600
+# Offsets of all time zones in use are multiples of a quarter of an hour, and so are their changes:
+# all instants of one UTC quarter lie in the same calendar window.
+_QUARTER_US = 900 * MICROS
+
+
+class Window(Protocol):
+    """A sum of amounts over a stretch of time that ends now."""
+
+    def add(self, at_us: int, amount: int) -> None:
+        """Count `amount` at the instant `at_us`; negative takes back."""
+        ...
+
+    def total_at(self, now_us: int) -> int:
+        """The sum at `now_us`, which must not step back between calls by more than a bucket."""
+        ...
+
+    def start_at(self, now_us: int) -> int:
+        """Where the window that ends at `now_us` begins."""
+        ...
+
+
+class RollingWindow:
+    """The sum over the last `period_us`, in buckets of a 3600th of it but at least one second.
+
+    A bucket leaves when its last instant has left: late by up to one bucket, never early.
+    """
+
+    __slots__ = ("_buckets", "_first_live", "_order", "_total", "bucket_us", "period_us")
+
+    def __init__(self, period_us: int) -> None:
+        self.period_us = period_us
+        self.bucket_us = max(MICROS, period_us // _BUCKETS_PER_PERIOD)
+        self._buckets: dict[int, int] = {}
+        self._order: list[int] = []
+        self._first_live = -(1 << 62)
+        self._total = 0
+
+    def add(self, at_us: int, amount: int) -> None:
+        bucket = at_us // self.bucket_us
+        if bucket < self._first_live:
+            return
+        if bucket in self._buckets:
+            self._buckets[bucket] += amount
+        else:
+            self._buckets[bucket] = amount
+            heapq.heappush(self._order, bucket)
+        self._total += amount
+
+    def total_at(self, now_us: int) -> int:
+        first_live = (now_us - self.period_us) // self.bucket_us
+        if first_live > self._first_live:
+            self._first_live = first_live
+            order = self._order
+            while order and order[0] < first_live:
+                self._total -= self._buckets.pop(heapq.heappop(order))
+        return self._total
+
+    def start_at(self, now_us: int) -> int:
+        return now_us - self.period_us
+
+    def seconds_until_at_most(self, now_us: int, amount: int) -> float:
+        """How long until, with nothing added, the sum is at most `amount` (0 when it is already)."""
+        remaining = self.total_at(now_us)
+        for bucket in sorted(self._buckets):
+            if remaining <= amount:
+                break
+            remaining -= self._buckets[bucket]
+            leaves_us = (bucket + 1) * self.bucket_us + self.period_us
+            if remaining <= amount:
+                return max(0.0, (leaves_us - now_us) / MICROS)
+        return 0.0 if remaining <= amount else self.period_us / MICROS
+
+
+class CalendarWindow:
+    """The sum since the present hour, day, week (Monday 00:00) or month began in a time zone."""
+
+    __slots__ = ("_cached_quarter", "_cached_start", "_sums", "_zone", "period")
+
+    def __init__(self, period: str, zone: ZoneInfo) -> None:
+        self.period = period
+        self._zone = zone
+        self._sums: dict[int, int] = {}
+        self._cached_quarter = -1
+        self._cached_start = 0
+
+    def add(self, at_us: int, amount: int) -> None:
+        start = self.start_at(at_us)
+        self._sums[start] = self._sums.get(start, 0) + amount
+
+    def total_at(self, now_us: int) -> int:
+        start = self.start_at(now_us)
+        sums = self._sums
+        if len(sums) > 1 and min(sums) < start:
+            for past in [past for past in sums if past < start]:
+                del sums[past]
+        if len(sums) == 1:
+            ((only, amount),) = sums.items()
+            return amount if only >= start else 0
+        return sum(sums.values())
+
+    def start_at(self, now_us: int) -> int:
+        quarter = now_us // _QUARTER_US
+        if quarter != self._cached_quarter:
+            self._cached_start = calendar_start(from_micros(now_us), self.period, self._zone)
+            self._cached_quarter = quarter
+        return self._cached_start
+
+
+def calendar_start(instant: datetime, period: str, zone: ZoneInfo) -> int:
+    """When the calendar hour, day, week or month that holds `instant` began in `zone`, in UTC microseconds.
+
+    A local midnight that summer time skips begins where the clock resumed; one that comes twice
+    begins the first time. An hour that comes twice is two windows.
+    """
+    local = instant.astimezone(zone)
+    if period == "hourly":
+        return to_micros(local.replace(minute=0, second=0, microsecond=0))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    if period == "weekly":
+        midnight -= timedelta(days=midnight.weekday())
+    elif period == "monthly":
+        midnight = midnight.replace(day=1)
+    return to_micros(midnight)
+
+
+def budget_window(period: str, kind: str, zone: ZoneInfo) -> Window:
+    """The window of a budget rule: `kind` is `rolling` or `calendar`."""
+    return CalendarWindow(period, zone) if kind == "calendar" else RollingWindow(PERIOD_US[period])
