@@ -74,7 +74,7 @@ class SimulatedProvider(ProviderBase):
         ConfigurationError: no lognormal has such a mean and 95th percentile.
     """
 
-    def __init__(  # noqa: PLR0917  the signature is fixed by contract
+    def __init__(
         self,
         seed: int,
         clock: Clock,

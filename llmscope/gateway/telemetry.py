@@ -71,7 +71,7 @@ def _writer_for(path: str | os.PathLike[str]) -> LogWriter:
     return writer
 
 
-def emit(  # noqa: PLR0917  the original's signature, which callers use by position
+def emit(
     request_id: str,
     route: str,
     provider: str,

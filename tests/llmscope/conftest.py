@@ -1,0 +1,34 @@
+"""What the tests of llmscope share: registries restored, a log of one's own, providers by script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmscope.gateway import cost_model, policies, provider, telemetry
+
+
+@pytest.fixture(autouse=True)
+def _restored_registries() -> Iterator[None]:
+    registries = (
+        provider._registry,
+        policies._ROUTE_POLICIES,
+        cost_model._listed,
+        cost_model._from_table,
+        cost_model._not_in_table,
+    )
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, content in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(content)
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A telemetry log that the gateway is patched to write to."""
+    path = tmp_path / "logs" / "telemetry.jsonl"
+    monkeypatch.setattr(telemetry, "TELEMETRY_PATH", path)
+    return path
