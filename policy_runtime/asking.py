@@ -98,7 +98,7 @@ def check_ttl(policy: Policy, seconds: float) -> None:
     longest = max(policy.longest_window_us(), policy.ttl_us) / MICROS
     if not 0 < seconds <= longest:
         raise ValueError(
-            f"a reservation may last up to {longest:.0f} s (the longest window of the policy), not {seconds} s: "
+            f"a reservation may last up to {longest:.0f} s (the policy's longest window), not {seconds} s: "
             "a gate that starts later reads no further back"
         )
 
