@@ -1,0 +1,230 @@
+"""What a valid line is, per log: the very functions that the gate reads with.
+
+A block is decoded by a decoder that is a little stricter than the gate's (one C call a line); only
+when that raises is each line of the block read by the gate's own function, which names the reason.
+Valid lines are encoded again, with the known keys only: a key that stands twice has become one, so
+that Python and SQL cannot read it differently, and nothing unknown reaches SQL.
+
+What does not belong here: what a line means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from msgspec import Meta
+
+from governance_pipeline.ingest._lines import HEAD_BYTES, Block, LongLine
+from llmscope.errors import MalformedLine
+from llmscope.event_log import MAX_LINE_BYTES
+from llmscope.money import MAX_USD
+from llmscope.telemetry_line import TelemetryLine, TokenCounts, decode_telemetry_line, require_utf8
+from llmscope.timestamps import parse_micros
+from policy_runtime.decision_record import DecisionRecord, decode_decision
+
+Log = Literal["telemetry", "decisions"]
+
+# Doubles end here; a longer whole number would be infinite in the warehouse.
+_LARGEST_NUMBER = 1 << 1023
+
+_AnyNumber = int | float | None
+_Count = Annotated[int, Meta(ge=0, lt=1 << 53)] | None
+_Usd = Annotated[int, Meta(ge=0, lt=MAX_USD)] | Annotated[float, Meta(ge=0, lt=MAX_USD)] | None
+_Number = Annotated[int, Meta(gt=-(1 << 62), lt=1 << 62)] | float | None
+
+
+class _Tokens(TokenCounts, gc=False):
+    input: _Count = None
+    output: _Count = None
+
+
+# The order in which llmscope writes its keys: msgspec looks for the next key after the last one found.
+_TELEMETRY_ORDER = (
+    "schema_version request_id tenant_id route caller_id use_case feature_id experiment_id budget_namespace "
+    "provider_selected model_selected model_tier tokens_in tokens_out estimated_cost_usd cost_source "
+    "latency_ms status error_type cache_hit audit_tags timestamp provider model selected_model"
+).split()
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line that is not one of ours."""
+
+    line_offset: int
+    line_bytes: int
+    reason: str
+    detail: str
+    head: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """The valid lines of one block, as columns: where each begins, its instants as written, itself."""
+
+    block: Block
+    columns: dict[str, pa.Array]
+    rejects: list[Reject] = field(default_factory=list)
+    blanks: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many lines are valid so far (the instants are judged when the batch is loaded)."""
+        return len(self.columns["line_offset"])
+
+    def line_at(self, offset: int) -> bytes:
+        """The line that begins at `offset` of the file, without its newline."""
+        begin = offset - self.block.offset
+        end = self.block.data.find(b"\n", begin)
+        return self.block.data[begin : end if end >= 0 else len(self.block.data)]
+
+
+class LineReader:
+    """Reads the lines of one log.
+
+    Args:
+        log: which.
+        accept: the gate's reader of one line; raises `MalformedLine`.
+        fast: a stricter schema of the same lines.
+        lenient: the gate's own schema in the same shape.
+        instants: fields that hold timestamps; each becomes a column `<field>_written`.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        accept: Callable[[bytes], msgspec.Struct],
+        fast: type[msgspec.Struct],
+        lenient: type[msgspec.Struct],
+        instants: tuple[str, ...],
+    ) -> None:
+        self.log = log
+        self.instants = instants
+        self._accept = accept
+        self._fast = msgspec.json.Decoder(fast)
+        self._lenient = msgspec.json.Decoder(lenient)
+        self._numbers = [info.name for info in msgspec.structs.fields(lenient) if info.type == _AnyNumber]
+        self._encode = msgspec.json.Encoder().encode
+
+    def read(self, block: Block) -> Batch:
+        """Every line of a block: a row, a reject or a blank."""
+        lines = block.data.split(b"\n")
+        if block.data.endswith(b"\n"):
+            lines.pop()
+        lengths = list(map(len, lines))
+        try:
+            if max(lengths) >= MAX_LINE_BYTES:
+                return self._read_one_by_one(block, lines)
+            if not block.data.isascii():
+                block.data.decode("utf-8")
+            decode = self._fast.decode
+            rows = [decode(line) for line in lines]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._read_one_by_one(block, lines)
+        offsets = np.cumsum([block.offset, *lengths[:-1]]) + np.arange(len(lengths))
+        return Batch(block, self._columns_of(rows, pa.array(offsets, pa.int64())))
+
+    def check(self, line: bytes) -> msgspec.Struct:
+        """What the gate makes of one line, instants included.
+
+        Raises:
+            MalformedLine: it is a reject.
+        """
+        parsed = self._accept(line)
+        for name in self._numbers:
+            value = getattr(parsed, name)
+            if type(value) is int and not -_LARGEST_NUMBER < value < _LARGEST_NUMBER:
+                raise MalformedLine("wrong_type", "a number that no double can hold")
+        for name in self.instants:
+            written = getattr(parsed, name)
+            if written is not None:
+                parse_micros(written)
+        return parsed
+
+    def _read_one_by_one(self, block: Block, lines: list[bytes]) -> Batch:
+        rows, offsets, rejects, blanks = [], [], [], 0
+        offset = block.offset
+        for line in lines:
+            if not line or line.isspace():
+                blanks += 1
+            else:
+                try:
+                    rows.append(self._read_one(line))
+                    offsets.append(offset)
+                except MalformedLine as malformed:
+                    rejects.append(reject_of(offset, line, malformed))
+            offset += len(line) + 1
+        columns = self._columns_of(rows, pa.array(offsets, pa.int64()))
+        return Batch(block, columns, rejects, blanks)
+
+    def _read_one(self, line: bytes) -> msgspec.Struct:
+        if len(line) < MAX_LINE_BYTES:
+            try:
+                row: msgspec.Struct = self._fast.decode(line)
+            except (msgspec.DecodeError, RecursionError):
+                pass
+            else:
+                if not line.isascii():
+                    require_utf8(line)
+                return row
+        self.check(line)
+        lenient: msgspec.Struct = self._lenient.decode(line)
+        return lenient
+
+    def _columns_of(self, rows: list[Any], offsets: pa.Array) -> dict[str, pa.Array]:
+        encode = self._encode
+        columns = {"line_offset": offsets}
+        for name in self.instants:
+            columns[f"{name}_written"] = pa.array([getattr(row, name) for row in rows], pa.string())
+        columns["line"] = pa.array([encode(row) for row in rows], pa.string())
+        return columns
+
+
+def reject_of(offset: int, line: bytes, malformed: MalformedLine) -> Reject:
+    """The reject for a line that a reader refused."""
+    return Reject(offset, len(line), malformed.reason, malformed.detail, line[:HEAD_BYTES])
+
+
+def reject_of_long(line: LongLine) -> Reject:
+    """The reject for a line too long to be kept in memory."""
+    return Reject(line.offset, line.line_bytes, "too_long", f"{line.line_bytes} bytes", line.head)
+
+
+def reader_for(log: Log) -> LineReader:
+    """The reader of one of the two logs."""
+    if log == "telemetry":
+        usd = dict.fromkeys(("estimated_cost_usd", "cost_usd"), _Usd)
+        counts = dict.fromkeys(("tokens_in", "tokens_out"), _Count)
+        numbers = dict.fromkeys(("latency_ms", "retry_count"), _Number)
+        stricter = {**usd, **counts, **numbers, "tokens": _Tokens | None}
+        fast = _row_type(TelemetryLine, stricter, _TELEMETRY_ORDER)
+        lenient = _row_type(TelemetryLine, {}, _TELEMETRY_ORDER)
+        return LineReader(log, decode_telemetry_line, fast, lenient, ("timestamp",))
+    stricter = {}
+    for info in msgspec.structs.fields(DecisionRecord):
+        if info.name in ("estimated_cost_usd", "requested_estimated_cost_usd", "reserved_cost_usd"):
+            stricter[info.name] = _Usd
+        elif info.type == _AnyNumber:
+            stricter[info.name] = _Number
+    return LineReader(
+        log,
+        decode_decision,
+        _row_type(DecisionRecord, stricter),
+        _row_type(DecisionRecord, {}),
+        ("timestamp", "reservation_expires_at"),
+    )
+
+
+def _row_type(
+    schema: type[msgspec.Struct], stricter: dict[str, Any], order: list[str] | None = None
+) -> type[msgspec.Struct]:
+    """`schema` with some types narrowed, its fields in the order in which they are met, nulls left out
+    when encoded."""
+    types = {info.name: info.type for info in msgspec.structs.fields(schema)}
+    names = [*(order or []), *(name for name in types if name not in (order or []))]
+    fields = [(name, stricter.get(name, types[name]), None) for name in names]
+    return msgspec.defstruct(f"{schema.__name__}Row", fields, omit_defaults=True, gc=False)
