@@ -38,6 +38,7 @@ class ReplayCounts:
         denied: the gate refused; nothing was called, nothing retried.
         failed: every provider refused; the caller got the last error.
         first_arrival, last_arrival: when the first and the last of them were made.
+        first_denied: the id of the first request that was denied, None if none was.
     """
 
     answered: int
@@ -45,6 +46,7 @@ class ReplayCounts:
     failed: int
     first_arrival: datetime
     last_arrival: datetime
+    first_denied: str | None
 
     @property
     def total(self) -> int:
@@ -81,17 +83,25 @@ def replay(
         outcomes = asyncio.run(_make_all(gate, clock, requests, progress))
     finally:
         gate.close()
-    return ReplayCounts(outcomes["answered"], outcomes["denied"], outcomes["failed"], first, last)
+    became = Counter(outcomes.values())
+    return ReplayCounts(
+        answered=became["answered"],
+        denied=became["denied"],
+        failed=became["failed"],
+        first_arrival=first,
+        last_arrival=last,
+        first_denied=next((name for name, outcome in outcomes.items() if outcome == "denied"), None),
+    )
 
 
 async def _make_all(
     gate: PolicyRuntime, clock: VirtualClock, requests: Sequence[PlannedRequest], progress: Progress
-) -> Counter[_Outcome]:
-    outcomes: Counter[_Outcome] = Counter()
+) -> dict[str, _Outcome]:
+    outcomes: dict[str, _Outcome] = {}
 
     async def make(request: PlannedRequest) -> None:
-        outcomes[await _call(gate, request)] += 1
-        progress(outcomes.total(), len(requests))
+        outcomes[request.request_id] = await _call(gate, request)
+        progress(len(outcomes), len(requests))
 
     async with asyncio.TaskGroup() as calls:
         for request in requests:
