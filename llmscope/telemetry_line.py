@@ -9,6 +9,8 @@ What does not belong here: what a usage means for budgets (that is the gate's fo
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 
 from llmscope.errors import MalformedLine
@@ -25,6 +27,8 @@ DEFAULT_TENANT = "default"
 SUCCESS_STATUSES = frozenset({"ok", "success", "cached"})
 SUCCESS_FINISH_REASONS = frozenset({"stop", "end_turn", "stop_sequence", "tool_calls"})
 UNKNOWN_COST_SOURCE = "degraded_unknown"
+# JSON integers have any length; a latency that no double holds is as unknown as a negative one.
+_LARGEST_DOUBLE = sys.float_info.max
 
 
 class Tags(msgspec.Struct, gc=False):
@@ -137,7 +141,7 @@ def decode_telemetry_line(line: bytes) -> TelemetryLine:
         raise MalformedLine("too_long", f"{len(line)} bytes")
     try:
         parsed = _DECODER.decode(line)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedLine(*explain_undecodable(line, exc)) from None
     if not line.isascii():
         require_utf8(line)
@@ -244,7 +248,7 @@ def normalise(line: TelemetryLine, fallback_id: str) -> Usage:
         tokens_in=_count(line.tokens_in if line.tokens_in is not None else tokens.input),
         tokens_out=_count(line.tokens_out if line.tokens_out is not None else tokens.output),
         cost_nano=known_cost_nano(line, status),
-        latency_ms=None if latency is None or latency < 0 else float(latency),
+        latency_ms=None if latency is None or not 0 <= latency <= _LARGEST_DOUBLE else float(latency),
         status="success" if status in SUCCESS_STATUSES else status,
         success=success,
         finish_reason=finish_reason,

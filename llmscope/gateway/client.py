@@ -40,6 +40,9 @@ from llmscope.timestamps import format_instant
 
 logger = logging.getLogger("llmscope")
 
+GatewayRouteName = str
+"""The name of a route; `register_route` adds to the built-in ones."""
+
 _SYSTEM_CLOCK = SystemClock()
 
 

@@ -6,6 +6,7 @@ What does not belong here: exact tokenisers (75 MB, or ranks fetched from a serv
 
 from __future__ import annotations
 
+import math
 import re
 
 # What a byte-pair tokeniser first cuts a text into, roughly. The alternatives, in order: words (camel case
@@ -56,4 +57,4 @@ def estimate_tokens(text: str) -> int:
             tokens += 0.8 * len(dense)
         elif letters:
             tokens += 0.3 * len(letters)
-    return int(tokens) + 1
+    return max(1, math.ceil(tokens))

@@ -357,7 +357,7 @@ async def test_concurrent_calls_keep_their_attempts_apart(log: Path) -> None:
 
 
 async def test_a_contended_log_does_not_block_the_event_loop(log: Path) -> None:
-    import fcntl  # noqa: PLC0415
+    import fcntl
 
     log.parent.mkdir(parents=True)
     held = os.open(log, os.O_RDWR | os.O_CREAT)
