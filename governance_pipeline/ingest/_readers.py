@@ -44,11 +44,33 @@ class _Tokens(TokenCounts, gc=False):
 
 
 # The order in which llmscope writes its keys: msgspec looks for the next key after the last one found.
-_TELEMETRY_ORDER = (
-    "schema_version request_id tenant_id route caller_id use_case feature_id experiment_id budget_namespace "
-    "provider_selected model_selected model_tier tokens_in tokens_out estimated_cost_usd cost_source "
-    "latency_ms status error_type cache_hit audit_tags timestamp provider model selected_model"
-).split()
+_TELEMETRY_ORDER = [
+    "schema_version",
+    "request_id",
+    "tenant_id",
+    "route",
+    "caller_id",
+    "use_case",
+    "feature_id",
+    "experiment_id",
+    "budget_namespace",
+    "provider_selected",
+    "model_selected",
+    "model_tier",
+    "tokens_in",
+    "tokens_out",
+    "estimated_cost_usd",
+    "cost_source",
+    "latency_ms",
+    "status",
+    "error_type",
+    "cache_hit",
+    "audit_tags",
+    "timestamp",
+    "provider",
+    "model",
+    "selected_model",
+]
 
 
 @dataclass(frozen=True, slots=True)
