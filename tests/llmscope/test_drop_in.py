@@ -168,6 +168,17 @@ async def test_a_patched_get_provider_serves_the_call_and_is_awaited_by_position
     assert (event["model"], event["selected_model"]) == ("gpt-4o-mini", "gpt-4o-mini")
 
 
+async def test_a_stand_in_made_from_the_base_class_will_do(log: Path) -> None:
+    mock = Mock(spec=llmscope.ProviderBase)
+    mock.provider_name = "mock"
+    mock.complete = AsyncMock(side_effect=RuntimeError("no"))
+    mock.is_retryable.return_value = False
+    with patch("llmscope.gateway.client.get_provider", return_value=mock), pytest.raises(RuntimeError):
+        await llmscope.call_llm("Hi", "cheap", "/answer-routed")
+    event = only_event(log)
+    assert (event["provider"], event["error_type"], event["estimated_cost_usd"]) == ("mock", "unknown", None)
+
+
 async def test_a_patched_call_provider_needs_to_return_only_three_values(log: Path) -> None:
     answer = AsyncMock(return_value=("Hello", 10, 20))
     with patch("llmscope.gateway.client._call_provider", new=answer):

@@ -226,6 +226,21 @@ IN_PIECES = """
 """
 
 
+# Writer 0 rotates the log after every 25th of its lines, while the others write on.
+ROTATING = """
+    import os, sys
+    from llmscope.event_log import LogWriter
+    class Rotating(LogWriter):
+        lines = 0
+        def append(self, line, **options):
+            super().append(line, **options)
+            self.lines += 1
+            if sys.argv[2] == "0" and self.lines % 25 == 0:
+                os.rename(self.path, f"{self.path}.{self.lines}")
+    sys.modules["llmscope.event_log"].LogWriter = Rotating
+"""
+
+
 def start_hammering(path: Path, writers: int, prefix: str = "") -> list[subprocess.Popen[str]]:
     """`writers` processes that all begin to append at the same time."""
     code = textwrap.dedent(prefix) + textwrap.dedent(HAMMER)
@@ -257,15 +272,10 @@ def test_twin_without_the_lock_and_the_single_write_lines_tear(tmp_path: Path) -
 
 def test_writers_through_rename_rotation_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    processes = start_hammering(path, 3)
-    rotations = 0
-    while any(process.poll() is None for process in processes):
-        if path.exists() and path.stat().st_size > 4096:
-            rotations += 1
-            path.rename(tmp_path / f"log.jsonl.{rotations}")
-    for process in processes:
+    for process in start_hammering(path, 3, ROTATING):
         outcome(process)
+    parts = sorted(tmp_path.glob("log.jsonl*"))
     everything = tmp_path / "everything"
-    everything.write_bytes(b"".join(part.read_bytes() for part in tmp_path.glob("log.jsonl*")))
-    assert rotations > 3
+    everything.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert len(parts) >= LINES_EACH // 25
     assert_nothing_lost(everything, 3, LINES_EACH)
