@@ -5,7 +5,17 @@
 -- A decision that names no expiry lapses after 900 seconds, the gate's default.
 -- param as_of: instant that "now" means for reservations, TIMESTAMPTZ
 CREATE OR REPLACE TABLE marts.fct_requests AS
-WITH joined AS (
+WITH extensions AS (
+    -- The last extension of each reservation; one that was over when it was written extends nothing.
+    SELECT
+        request_id,
+        arg_max(reservation_expires_at, (timestamp, file_id, line_offset)) AS reservation_expires_at
+    FROM raw.policy_decisions
+    WHERE event = 'reservation_extended' AND reservation_expires_at > timestamp
+    GROUP BY request_id
+),
+
+joined AS (
     SELECT
         coalesce(r.request_id, d.request_id) AS request_id,
         coalesce(r.timestamp, d.timestamp) AS timestamp,
@@ -57,7 +67,9 @@ WITH joined AS (
         d.reserved_cost_usd,
         CASE
             WHEN d.request_id IS NOT NULL AND d.decision IS DISTINCT FROM 'deny'
-            THEN coalesce(d.reservation_expires_at, d.timestamp + INTERVAL 900 SECONDS)
+            THEN coalesce(
+                extensions.reservation_expires_at, d.reservation_expires_at, d.timestamp + INTERVAL 900 SECONDS
+            )
         END AS reservation_expires_at,
         d.window_cost_usd,
         d.window_reserved_usd,
@@ -70,6 +82,7 @@ WITH joined AS (
         d.request_id IS NOT NULL AND d.decision IS DISTINCT FROM 'deny' AS is_admitted
     FROM staging.stg_requests AS r
     FULL OUTER JOIN staging.stg_decisions AS d ON r.request_id = d.request_id
+    LEFT JOIN extensions ON d.request_id = extensions.request_id
 ),
 
 standing AS (
