@@ -88,8 +88,8 @@ def test_a_broken_precedence_in_the_sql_would_be_seen(
     warehouse: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: with tags read before the top level, the comparison above fails."""
-    from governance_pipeline import staging  # noqa: PLC0415
-    from governance_pipeline.sql_files import load_sql, parse_sql  # noqa: PLC0415
+    from governance_pipeline import staging
+    from governance_pipeline.sql_files import load_sql, parse_sql
 
     right = load_sql("staging/stg_requests").text
     wrong = right.replace(
