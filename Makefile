@@ -43,5 +43,15 @@ contracts: $(INSTALLED)  ## the layers, by import-linter
 
 check: lint types contracts  ## everything but the tests
 
+# `dagster dev` warns of its own successor; nothing else is filtered.
+dev: export PYTHONWARNINGS = ignore:Function `dev_command` is superseded
+dev: $(INSTALLED)  ## start Dagster's UI, sensors and schedules on 127.0.0.1:3000
+	@export GOVERNANCE_HOME=$(GOVERNANCE_HOME) && \
+		export DAGSTER_HOME=$$($(BIN)/python -m governance_pipeline.dagster_home) && \
+		exec $(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
+
 clean:  ## remove the environment and everything derived
 	rm -rf $(VENV) artifacts .mypy_cache .ruff_cache .pytest_cache
+
+bench: $(INSTALLED)  ## measure every figure against its floor (ONLY=name for one)
+	@$(BIN)/python -m benchmarks $(ONLY)

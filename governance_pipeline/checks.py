@@ -1,0 +1,351 @@
+"""Whether the warehouse can be believed: each check is a function of an open warehouse and the settings.
+
+Blocking checks stop a refresh before anything is published; the others warn. Dagster sees them through
+`assets.asset_checks`.
+
+What does not belong here: counting the logs again (`recount`), and telling anybody (`alerts`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from governance_pipeline.freshness import unread_in
+from governance_pipeline.recount import (
+    Cell,
+    IngestedFile,
+    Spend,
+    count_lines,
+    find_on_disk,
+    fold_spend,
+)
+from governance_pipeline.settings import Settings
+from governance_pipeline.sql_files import load_sql
+from llmscope.money import from_nano
+from llmscope.timestamps import format_micros, to_micros
+
+# Twice the goal for a line to reach the questions is no cause to worry; fifteen times it is.
+UNREAD_TOLERATED_SECONDS = 300.0
+_EXAMPLES = 10
+_NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutcome:
+    """What a check found.
+
+    Attributes:
+        passed: whether all is as it should be.
+        summary: one sentence.
+        numbers: what it compared, for the record.
+    """
+
+    passed: bool
+    summary: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check.
+
+    Attributes:
+        name: its name in Dagster and in alerts.
+        asset: the asset it is about.
+        blocking: whether a failure stops what depends on the asset.
+        description: what it holds against what.
+        run: the check itself.
+    """
+
+    name: str
+    asset: str
+    blocking: bool
+    description: str
+    run: Callable[[duckdb.DuckDBPyConnection, Settings], CheckOutcome]
+
+
+def line_accounting(log: str) -> Callable[[duckdb.DuckDBPyConnection, Settings], CheckOutcome]:
+    """The accounting check of one log: rows + rejects + blank lines = lines of its files."""
+
+    def run(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+        held = {source["file_id"]: source for source in _line_counts(con) if source["log"] == log}
+        on_disk = _on_disk(con, settings, log)
+        wrong, lines, rows, rejects = [], 0, 0, 0
+        for file_id, file in on_disk.items():
+            counted = count_lines(file)
+            row_count, reject_count, blank_count = (
+                held[file_id][name] for name in ("row_count", "reject_count", "blank_count")
+            )
+            lines += counted.filled + counted.blank
+            rows += row_count
+            rejects += reject_count
+            if (counted.filled, counted.blank) != (row_count + reject_count, blank_count):
+                wrong.append(
+                    f"{file.path}: {counted.filled} lines and {counted.blank} blank ones in its first "
+                    f"{file.ingested_bytes} bytes, but {row_count} rows, {reject_count} rejects and "
+                    f"{blank_count} blanks in the warehouse"
+                )
+        numbers = {
+            "lines": lines,
+            "rows": rows,
+            "rejects": rejects,
+            "files": len(on_disk),
+            "files_no_longer_on_disk": len(held) - len(on_disk),
+        }
+        if wrong:
+            return CheckOutcome(False, "; ".join(wrong[:_EXAMPLES]), numbers)
+        return CheckOutcome(
+            True,
+            f"Every one of {lines:,} {log} lines is a row ({rows:,}), a reject ({rejects:,}) or blank.",
+            numbers,
+        )
+
+    return run
+
+
+def reconciliation(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+    """The gate's fold of the log files = staging = marts, per namespace and hour, to the nano-dollar."""
+    telemetry = _on_disk(con, settings, "telemetry")
+    decisions = _on_disk(con, settings, "decisions")
+    file_ids = list(telemetry)
+    elsewhere = load_sql("checks/requests_of_other_files").execute(con, file_ids=file_ids).fetchall()
+    folded = fold_spend(telemetry.values(), decisions.values(), frozenset(row[0] for row in elsewhere))
+    staged = _cells(con, "checks/spend_in_staging", file_ids)
+    marts = _cells(con, "checks/spend_in_marts", file_ids)
+    wrong = [
+        f"{namespace} at {format_micros(hour)[:13]}h: logs {_told(folded, cell)}, "
+        f"staging {_told(staged, cell)}, marts {_told(marts, cell)}"
+        for cell in sorted(folded.keys() | staged.keys() | marts.keys())
+        if not folded.get(cell) == staged.get(cell) == marts.get(cell)
+        for namespace, hour in [cell]
+    ]
+    total = sum(spend.nano for spend in folded.values())
+    numbers = {
+        "cells": len(folded),
+        "cells_that_differ": len(wrong),
+        "requests": sum(spend.requests for spend in folded.values()),
+        "requests_not_on_disk": len(elsewhere),
+        "spent_usd": from_nano(total),
+    }
+    if wrong:
+        return CheckOutcome(False, f"{len(wrong)} cells differ: " + "; ".join(wrong[:_EXAMPLES]), numbers)
+    return CheckOutcome(
+        True,
+        f"{len(folded):,} namespace-hours agree to the nano-dollar in the logs, in staging and in the marts: "
+        f"${total / _NANO:,.9f}.",
+        numbers,
+    )
+
+
+def duplicates(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+    """No request id stands on more than one telemetry line."""
+    del settings
+    [(ids, lines, examples)] = load_sql("checks/duplicates").execute(con).fetchall()
+    return CheckOutcome(
+        ids == 0,
+        "Every request id stands on one telemetry line."
+        if ids == 0
+        else f"{ids:,} request ids stand on {lines:,} telemetry lines too many, each counted once: "
+        + ", ".join(examples),
+        {"request_ids": ids, "extra_lines": lines},
+    )
+
+
+def missing_telemetry(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+    """Every admitted request has telemetry by the time its reservation expires."""
+    del settings
+    [(count, reserved, examples)] = load_sql("checks/missing_telemetry").execute(con).fetchall()
+    return CheckOutcome(
+        count == 0,
+        "Every admitted request has telemetry or time left."
+        if count == 0
+        else f"{count:,} admitted requests never brought telemetry (${reserved:,.6f} was reserved for them): "
+        + ", ".join(examples),
+        {"requests": count, "reserved_usd": float(reserved)},
+    )
+
+
+def time_disorder(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+    """No line is dated more than 15 minutes before a line above it."""
+    del settings
+    found = load_sql("checks/time_disorder").execute(con).fetchall()
+    return CheckOutcome(
+        not found,
+        "Both logs are in order of time, within 15 minutes."
+        if not found
+        else "; ".join(
+            f"{lines:,} lines of {log} are dated before lines above them, by up to {worst / 60:,.0f} minutes"
+            for log, lines, worst in found
+        )
+        + ": a gate that starts now may pass over them",
+        {log: lines for log, lines, _ in found},
+    )
+
+
+def accepted_values(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+    """Decisions, primitives, modes, states, statuses and events are among those that readers know."""
+    del settings
+    found = load_sql("checks/accepted_values").execute(con).fetchall()
+    return CheckOutcome(
+        not found,
+        "Every value is one that readers know."
+        if not found
+        else "; ".join(
+            f"{column} is {value!r} on {rows:,} rows" for column, value, rows in found[:_EXAMPLES]
+        ),
+        {column: rows for column, _, rows in found},
+    )
+
+
+def freshness(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
+    """No whole line has been waiting to be ingested for longer than five minutes.
+
+    The age of what is unread is told from the file and from what this check saw before, never from the
+    times written in the lines.
+    """
+    now = time.time()
+    sources = ingested_sources(con)
+    unread = [
+        part
+        for part in unread_in(settings.telemetry_path, settings.decisions_path, sources)
+        if part.has_whole_line
+    ]
+    load_sql("checks/freshness_tables").execute(con)
+    seen = load_sql("checks/note_unread").execute_with(
+        con,
+        {
+            "paths": [str(part.path) for part in unread],
+            "offsets": [part.offset for part in unread],
+            "now_seconds": now,
+        },
+    )
+    since: dict[str, float] = dict(seen.fetchall())
+    ages = {
+        part.path: max(now - part.modified_at, now - since.get(str(part.path), now), 0.0) for part in unread
+    }
+    total = sum(part.size_bytes for part in unread)
+    oldest = max(ages.values(), default=0.0)
+    numbers = {"unread_bytes": total, "oldest_unread_seconds": round(oldest, 1), "files": len(unread)}
+    if oldest <= UNREAD_TOLERATED_SECONDS:
+        return CheckOutcome(
+            True, f"{total:,} bytes wait to be ingested, for {oldest:,.0f} s at most.", numbers
+        )
+    late = [path for path, age in ages.items() if age > UNREAD_TOLERATED_SECONDS]
+    return CheckOutcome(
+        False,
+        f"{total:,} bytes have been waiting to be ingested for up to {oldest / 60:,.0f} minutes: "
+        + ", ".join(str(path) for path in late),
+        numbers,
+    )
+
+
+def ingested_sources(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """How far each log file has been ingested: what `freshness.unread_in` and the manifest take."""
+    return _mappings(load_sql("publish/sources").execute(con))
+
+
+def missing_files(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
+    """Paths (as last seen) of log files that were ingested and are no longer on disk."""
+    gone = []
+    for log in ("telemetry", "decisions"):
+        on_disk = _on_disk(con, settings, log)
+        gone += [
+            str(source["path"])
+            for source in _line_counts(con)
+            if source["log"] == log and source["file_id"] not in on_disk
+        ]
+    return gone
+
+
+def _on_disk(con: duckdb.DuckDBPyConnection, settings: Settings, log: str) -> dict[int, IngestedFile]:
+    path = settings.telemetry_path if log == "telemetry" else settings.decisions_path
+    return find_on_disk(path, [source for source in _line_counts(con) if source["log"] == log])
+
+
+def _line_counts(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    return _mappings(load_sql("checks/line_counts").execute(con))
+
+
+def _mappings(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    columns = [column[0] for column in result.description or ()]
+    return [dict(zip(columns, row, strict=True)) for row in result.fetchall()]
+
+
+def _cells(con: duckdb.DuckDBPyConnection, name: str, file_ids: list[int]) -> dict[Cell, Spend]:
+    rows = load_sql(name).execute(con, file_ids=file_ids).fetchall()
+    return {
+        (namespace, to_micros(hour)): Spend(requests, unknown, int(spent.scaleb(9)))
+        for namespace, hour, requests, unknown, spent in rows
+    }
+
+
+def _told(cells: dict[Cell, Spend], cell: Cell) -> str:
+    spend = cells.get(cell)
+    if spend is None:
+        return "nothing"
+    return f"${spend.nano / _NANO:.9f} in {spend.requests} requests ({spend.unknown} unknown)"
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "telemetry_line_accounting",
+        "raw_telemetry",
+        True,
+        "Rows + rejects + blank lines = lines of the telemetry files, counted again from their bytes.",
+        line_accounting("telemetry"),
+    ),
+    Check(
+        "decision_line_accounting",
+        "raw_policy_decisions",
+        True,
+        "Rows + rejects + blank lines = lines of the decision files, counted again from their bytes.",
+        line_accounting("decisions"),
+    ),
+    Check(
+        "reconciliation",
+        "fct_requests",
+        True,
+        "The gate's own fold of the log files = staging = marts, per namespace and hour, to the nano-dollar.",
+        reconciliation,
+    ),
+    Check(
+        "duplicate_requests",
+        "stg_requests",
+        False,
+        "No request id stands on two telemetry lines.",
+        duplicates,
+    ),
+    Check(
+        "missing_telemetry",
+        "fct_requests",
+        False,
+        "Every admitted request brought telemetry before its reservation expired.",
+        missing_telemetry,
+    ),
+    Check(
+        "time_disorder",
+        "raw_telemetry",
+        False,
+        "No line is dated more than 15 minutes before a line above it.",
+        time_disorder,
+    ),
+    Check(
+        "accepted_values",
+        "stg_decisions",
+        False,
+        "Decisions, primitives, modes, states, statuses and events are ones that readers know.",
+        accepted_values,
+    ),
+    Check(
+        "log_freshness",
+        "raw_telemetry",
+        False,
+        "No whole line of either log has been waiting to be ingested for more than five minutes.",
+        freshness,
+    ),
+)

@@ -1,0 +1,92 @@
+"""`governance rebuild`: a fresh warehouse folded beside the present one, checked, and swapped in.
+
+What does not belong here: the folding itself (`pipeline`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+from governance_pipeline import pipeline, warehouse
+from governance_pipeline.checks import ingested_sources, missing_files
+from governance_pipeline.errors import SegmentsMissing, WarehouseVersionMismatch
+from governance_pipeline.settings import Settings
+
+
+def rebuild_warehouse(
+    settings: Settings, *, accept_loss: bool = False, say: Callable[[str], None]
+) -> list[str]:
+    """Fold both logs into a new file and put it in the place of the warehouse, then publish from it.
+
+    The present warehouse stays locked meanwhile, so that no run writes what would be thrown away.
+
+    Args:
+        settings: where everything is.
+        accept_loss: go on although ingested log files are no longer on disk.
+        say: takes a sentence as progress.
+
+    Returns:
+        What the blocking checks that failed say; the present warehouse stays then. Empty when swapped.
+
+    Raises:
+        SegmentsMissing: files that were ingested are gone, and `accept_loss` is false.
+        governance_pipeline.errors.WarehouseError: the present warehouse is locked or cannot be opened.
+    """
+    target = settings.warehouse_path
+    if not target.exists():
+        return _fold_into(settings, target, None, say)
+    try:
+        with warehouse.connect(target) as present:
+            if not accept_loss:
+                _refuse_loss(present, settings)
+            present.execute("CHECKPOINT")
+            return _fold_into(settings, target, present, say)
+    except WarehouseVersionMismatch as exc:
+        say(str(exc))
+        return _fold_into(settings, target, None, say)
+
+
+def _fold_into(
+    settings: Settings, target: Path, present: duckdb.DuckDBPyConnection | None, say: Callable[[str], None]
+) -> list[str]:
+    beside = target.with_name(f"{target.name}.rebuilding")
+    _remove(beside)
+    say(f"folding the logs into {beside}")
+    fresh = settings.with_warehouse(beside)
+    with warehouse.connect(beside) as con:
+        refreshed = pipeline.refresh(con, fresh, publishing=False)
+        failed = refreshed.failed_blocking
+        if not failed:
+            pipeline.publish_answers(con, fresh)
+        con.execute("CHECKPOINT")
+    say(f"{refreshed.ingested.new_rows:,} rows and {refreshed.ingested.new_rejects:,} rejects")
+    if failed:
+        _remove(beside)
+        return failed
+    if present is None:
+        _wal_of(target).unlink(missing_ok=True)
+    beside.replace(target)
+    return []
+
+
+def _refuse_loss(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    gone = missing_files(con, settings)
+    if gone:
+        known = {source["path"]: source["ingested_bytes"] for source in ingested_sources(con)}
+        named = ", ".join(f"{path} ({known.get(path, 0):,} bytes)" for path in gone)
+        raise SegmentsMissing(
+            f"these log files were ingested and are no longer on disk: {named}. "
+            "A rebuild would lose what they held; bring them back, or give --accept-loss"
+        )
+
+
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + ".wal")
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _wal_of(path).unlink(missing_ok=True)

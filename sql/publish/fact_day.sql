@@ -1,0 +1,9 @@
+-- One day of marts.fct_requests as a Parquet file.
+-- param day: the day, YYYY-MM-DD in UTC
+-- param path: the file to write
+COPY (
+    SELECT *
+    FROM marts.fct_requests
+    WHERE strftime(fct_requests.timestamp, '%Y-%m-%d') = $day
+    ORDER BY fct_requests.timestamp, request_id
+) TO $path (FORMAT parquet, COMPRESSION zstd)
