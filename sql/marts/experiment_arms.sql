@@ -14,8 +14,8 @@ WITH requests AS (
         tokens_in,
         tokens_out,
         is_success,
-        CAST(cost_usd * 1000000000 AS BIGINT) // 1000000000 AS dollars,
-        CAST(cost_usd * 1000000000 AS BIGINT) % 1000000000 AS nanos
+        CAST(CAST(cost_usd AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) // 1000000000 AS dollars,
+        CAST(CAST(cost_usd AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) % 1000000000 AS nanos
     FROM marts.fct_requests
     WHERE
         fct_requests.has_telemetry
