@@ -11,6 +11,7 @@ Light on purpose: importing it loads no warehouse, no data frames, no telemetry 
 from policy_runtime.admission import Admission
 from policy_runtime.asking import Verdict
 from policy_runtime.decision_record import DecisionRecord, RuleOutcome, decode_decision, is_decision
+from policy_runtime.decorator import governed
 from policy_runtime.describe import describe_policy
 from policy_runtime.errors import (
     AlreadySettled,
@@ -56,6 +57,7 @@ __all__ = [
     "account_for",
     "decode_decision",
     "describe_policy",
+    "governed",
     "is_decision",
     "load_policy",
     "policy_json_schema",

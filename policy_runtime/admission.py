@@ -8,11 +8,13 @@ is 0 where the failure is known to be unbilled, else unknown.
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llmscope.context import LLMRequestContext
 from llmscope.envelope import CostSource
+from llmscope.errors import EventLogError
 from llmscope.gateway.provider import is_known_unbilled
 from llmscope.gateway.telemetry import usage_line
 from llmscope.money import to_nano
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from policy_runtime.decision_record import DecisionRecord
     from policy_runtime.gate import PolicyRuntime
     from policy_runtime.labels import Labels
+
+logger = logging.getLogger("policy_runtime")
 
 
 class Admission:
@@ -71,7 +75,7 @@ class Admission:
             self._settle_failure(exc)
         for line in self._unwritten:
             # Shielded: a cancelled caller must not lose a bill that is on its way to the log.
-            await asyncio.shield(asyncio.to_thread(self._gate.telemetry_writer.append, line))
+            await asyncio.shield(asyncio.to_thread(self._append, line))
         self._unwritten.clear()
 
     def _enter(self, record: DecisionRecord) -> None:
@@ -119,6 +123,11 @@ class Admission:
         """The bound on the answer that the reservation assumes."""
         return int(self.decision.reserved_tokens or 0) - self._ask.tokens_in
 
+    @property
+    def settled(self) -> bool:
+        """Whether a bill, or the failure of the call, has been written down."""
+        return self._settled
+
     # -- settling ------------------------------------------------------------------------------------------
 
     def settle(
@@ -133,6 +142,9 @@ class Admission:
         status: str = "success",
     ) -> None:
         """Append the bill: `cost_usd` as stated, else tokens at the model's price.
+
+        A log that cannot be written costs the caller nothing: the process's log tells of it, the
+        reservation stands until it expires, and a paid answer is not lost to an exception.
 
         Args:
             model: the model that answered, when it is not the one admitted.
@@ -159,7 +171,6 @@ class Admission:
             status=status,
             latency_ms=self._elapsed_ms(),
         )
-        self._settled = True
         self._write(line)
 
     def extend(self, seconds: float) -> None:
@@ -189,18 +200,35 @@ class Admission:
             latency_ms=self._elapsed_ms(),
             timestamp=self._gate.clock.now(),
         )
-        self._settled = True
         self._write(line)
 
     def _elapsed_ms(self) -> float:
         return round((self._gate.clock.monotonic() - self._entered_at) * 1000, 3)
 
     def _write(self, line: bytes) -> None:
-        writer = self._gate.telemetry_writer
+        self._settled = True
         if not self._on_loop:
-            writer.append(line)
-        elif writer.try_append(line) is None:
-            self._unwritten.append(line)  # a contended log: written on leaving the block, off the loop
+            self._append(line)
+            return
+        try:
+            if self._gate.telemetry_writer.try_append(line) is None:
+                self._unwritten.append(line)  # a contended log: written on leaving the block, off the loop
+        except EventLogError as exc:
+            self._tell_unwritten(exc)
+
+    def _append(self, line: bytes) -> None:
+        try:
+            self._gate.telemetry_writer.append(line)
+        except EventLogError as exc:
+            self._tell_unwritten(exc)
+
+    def _tell_unwritten(self, exc: EventLogError) -> None:
+        self._settled = False
+        logger.error(
+            "the bill of request %s could not be written (%s); its reservation stands until it expires",
+            self.request_id,
+            exc,
+        )
 
 
 _CATEGORY_OF_STATUS = {
@@ -222,7 +250,19 @@ def category_of(exc: BaseException) -> str:
     status = getattr(exc, "status_code", None)
     if isinstance(status, int):
         return _CATEGORY_OF_STATUS.get(status, "transient_error" if status >= 500 else "unknown")
-    return "timeout" if isinstance(exc, TimeoutError) else "unknown"
+    return "timeout" if _timed_out(exc) else "unknown"
+
+
+def _timed_out(exc: BaseException) -> bool:
+    """Whether a timeout is at the bottom of it: the SDKs' own timeout errors are no `TimeoutError`."""
+    seen: set[int] = set()
+    cause: BaseException | None = exc
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, TimeoutError):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def settle_held(
