@@ -79,11 +79,7 @@ class LogFile:
         if self._stream is None:
             data = os.pread(self._plain.fileno(), min(count, self._size - self._position), self._position)
         else:
-            try:
-                data = self._stream.read(count)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
-                self.problem = f"gzip is incomplete or damaged after byte {self._position}: {exc}"
-                return b""
+            data = self._inflate(self._stream, count)
         self._position += len(data)
         self._last = (
             data[-OVERLAP_BYTES:] if len(data) >= OVERLAP_BYTES else (self._last + data)[-OVERLAP_BYTES:]
@@ -105,6 +101,18 @@ class LogFile:
         if self._stream is not None:
             self._stream.close()
         self._plain.close()
+
+    def _inflate(self, stream: gzip.GzipFile, count: int) -> bytes:
+        """Up to `count` bytes; what comes out before the file breaks off is kept."""
+        pieces = []
+        try:
+            while count > 0 and (piece := stream.read1(count)):
+                pieces.append(piece)
+                count -= len(piece)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
+            reached = self._position + sum(map(len, pieces))
+            self.problem = f"gzip is incomplete or damaged after byte {reached}: {exc}"
+        return b"".join(pieces)
 
     def _rewind(self) -> None:
         if self.compressed:

@@ -202,14 +202,15 @@ class _Run:
                     loader.load(reader.read(piece))
                 end = piece.end
             loader.finish()
+        problem = file.problem  # going back in a gzip file forgets it
         if end > 0:
             self._met.add(file_id)
             before = known or KnownFile(file_id, log, str(file.path), "", 0, 0, b"")
             before = replace(
                 before,
                 path=str(file.path),
-                problem=file.problem,
-                compressed_identity=None if file.problem else file.compressed_identity,
+                problem=problem,
+                compressed_identity=None if problem else file.compressed_identity,
             )
             counts = (loader.rows, loader.rejects, loader.blanks)
             tail = file.before(end)
@@ -224,7 +225,7 @@ class _Run:
             rejects=loader.rejects,
             blanks=loader.blanks,
             pending_bytes=file.pending_bytes(end),
-            problem=file.problem,
+            problem=problem,
         )
 
     def _reader(self, log: Log) -> LineReader:

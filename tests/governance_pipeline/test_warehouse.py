@@ -100,7 +100,7 @@ def test_what_is_no_warehouse_is_refused_at_once(tmp_path: Path) -> None:
     path = tmp_path / "governance.duckdb"
     path.write_text("not a database, but long enough to have a header" * 200)
     started = time.monotonic()
-    with pytest.raises(WarehouseUnavailable, match="governance.duckdb"), connect(path, wait_seconds=60):
+    with pytest.raises(WarehouseUnavailable, match=r"governance\.duckdb"), connect(path, wait_seconds=60):
         pass
     assert time.monotonic() - started < 30
 
@@ -175,7 +175,7 @@ def test_python_and_sql_make_the_same_money_of_any_double(
     assert in_sql == [to_nano(amount) for amount in amounts]
 
 
-@pytest.mark.parametrize("amount", [1e9, -1e9, 1e300, 999_999_999.9999999999])
+@pytest.mark.parametrize("amount", [1e9, -1e9, 1e300])
 def test_money_that_does_not_fit_is_null(macros: duckdb.DuckDBPyConnection, amount: float) -> None:
     assert usd(macros, [amount]) == [None]
 
