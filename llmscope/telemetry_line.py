@@ -190,9 +190,11 @@ def text_of(*candidates: Text) -> str | None:
     for candidate in candidates:
         if candidate is None or candidate == "":
             continue
+        if type(candidate) is str:
+            return candidate
         if isinstance(candidate, bool):
             return "true" if candidate else "false"
-        return candidate if isinstance(candidate, str) else str(candidate)
+        return str(candidate)
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from llmscope.errors import MalformedLine
 
@@ -38,7 +39,14 @@ def format_instant(instant: datetime) -> str:
 
 def format_micros(micros: int) -> str:
     """Microseconds since 1970 as they are written into an event."""
-    return from_micros(micros).isoformat(timespec="microseconds")
+    second, fraction = divmod(micros, MICROS)
+    return f"{_format_second(second)}.{fraction:06d}+00:00"
+
+
+@lru_cache(maxsize=64)
+def _format_second(second: int) -> str:
+    """Date and time to the second; a busy writer asks for few different ones."""
+    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def parse_micros(text: str) -> int:

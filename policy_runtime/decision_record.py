@@ -30,7 +30,6 @@ class RuleOutcome(msgspec.Struct, omit_defaults=True, gc=False):
     reserved_usd: Number = None
     reservation_usd: Number = None
     limit_usd: Number = None
-    window_start: Text = None
     requests: Number = None
     tokens: Number = None
     limit: Number = None
@@ -115,7 +114,7 @@ def decode_decision(line: bytes) -> DecisionRecord:
         raise MalformedLine("too_long", f"{len(line)} bytes")
     try:
         record = _DECODER.decode(line)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedLine(*explain_undecodable(line, exc)) from None
     if not line.isascii():
         require_utf8(line)

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ from llmscope.gateway.provider import get_provider
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime import records
 from policy_runtime.admission import Admission, settle_held
-from policy_runtime.asking import Ask, Verdict, ask_of, check_ttl, verdict_of
+from policy_runtime.asking import Ask, Verdict, ask_of, check_ttl, new_request_id, verdict_of
 from policy_runtime.decision_log import DecisionLog
 from policy_runtime.decision_record import DecisionRecord
 from policy_runtime.errors import GateUnavailable, PolicyDenied, PolicyFileError, RequestIdReused
@@ -342,7 +341,7 @@ class PolicyRuntime:
         ledger, now_us, degraded = self._state.current()
         if not locked:
             degraded = "lock"
-        request_id = ask.request_id or str(uuid.uuid4())
+        request_id = ask.request_id or new_request_id()
         if ask.request_id is not None and ledger.knows(request_id):
             raise RequestIdReused(
                 f"request id {request_id!r} was admitted or billed before; a second call under it would "

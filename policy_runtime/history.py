@@ -22,7 +22,7 @@ from llmscope.event_log import (
     rotated_siblings,
 )
 from llmscope.money import to_nano
-from llmscope.telemetry_line import Number, Text, read_usage, text_of
+from llmscope.telemetry_line import Number, Text, explain_undecodable, read_usage, text_of
 from llmscope.timestamps import MICROS, parse_micros
 from policy_runtime.labels import labels_for
 from policy_runtime.ledger import Admitted, Ledger
@@ -78,8 +78,8 @@ def fold_decision_line(ledger: Ledger, line: bytes) -> None:
     """
     try:
         event = _DECISION.decode(line)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as exc:
-        raise MalformedLine("not_json", str(exc)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise MalformedLine(*explain_undecodable(line, exc)) from None
     at_us = parse_micros(event.timestamp or "")
     kind = event.event or "decision"
     if kind == "decision":
@@ -250,7 +250,7 @@ def _timestamp_of(line: bytes) -> int | None:
     try:
         stamp = _STAMPED.decode(line).timestamp
         return None if stamp is None else parse_micros(stamp)
-    except (msgspec.ValidationError, msgspec.DecodeError, MalformedLine, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, MalformedLine, RecursionError):
         return None
 
 

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from llmscope.money import from_nano, to_nano
-from llmscope.timestamps import format_micros
+from llmscope.money import NANO_PER_USD, from_nano
 from policy_runtime.decision_record import RuleOutcome
 from policy_runtime.labels import Labels
 from policy_runtime.ledger import Ledger
@@ -102,25 +101,27 @@ class Judgement:
     crossings: list[Crossing] = field(default_factory=list)
 
 
-@dataclass(slots=True)
 class _Work:
     """The judgement in the making."""
 
-    ledger: Ledger
-    request: Request
-    now_us: int
-    outcomes: list[RuleOutcome | None]
-    watermarks: dict[str, Watermark] = field(default_factory=dict)
-    crossings: list[Crossing] = field(default_factory=list)
-    denials: list[tuple[int, Rule, str, float | None]] = field(default_factory=list)
-    alert: tuple[Rule, str] | None = None
+    __slots__ = ("alert", "crossings", "denials", "ledger", "now_us", "outcomes", "request", "watermarks")
+
+    def __init__(self, ledger: Ledger, request: Request, now_us: int, rules: int) -> None:
+        self.ledger = ledger
+        self.request = request
+        self.now_us = now_us
+        self.outcomes: list[RuleOutcome | None] = [None] * rules
+        self.watermarks: dict[str, Watermark] = {}
+        self.crossings: list[Crossing] = []
+        self.denials: list[tuple[int, Rule, str, float | None]] = []
+        self.alert: tuple[Rule, str] | None = None
 
 
 def judge(ledger: Ledger, request: Request, quote_for: Callable[[str], Quote], now_us: int) -> Judgement:
     """Judge one request at `now_us`, to which the ledger must have been advanced."""
     books = ledger.books(request.charged)
     requested = quote_for(request.tier)
-    work = _Work(ledger, request, now_us, [None] * len(books))
+    work = _Work(ledger, request, now_us, len(books))
     effective, downgraded_by = _apply_downgrades(work, books, requested, quote_for)
     for index, book in enumerate(books):
         if work.outcomes[index] is None:
@@ -211,20 +212,22 @@ def _budget(work: _Work, book: Book, rule: BudgetThreshold, quote: Quote) -> tup
     except TooManyScopes as exc:
         return _outcome(rule, "error", reason=str(exc)), False
     spent, reserved = meter.window.total_at(work.now_us), meter.reserved
-    limit = to_nano(rule.limit_usd)
-    start_us = meter.window.start_at(work.now_us)
-    watermark = Watermark(spent, reserved, limit, start_us)
+    limit = rule.limit_nano
+    watermark = Watermark(spent, reserved, limit, meter.window.start_at(work.now_us))
     work.watermarks[rule.id] = watermark
     if rule.alert_at:
         _note_crossings(work, rule, scope, watermark)
-    outcome = _outcome(rule, "allow")
-    outcome.spent_usd = from_nano(spent)
-    outcome.reserved_usd = from_nano(reserved)
-    outcome.reservation_usd = from_nano(quote.reserved_nano)
-    outcome.limit_usd = rule.limit_usd
-    outcome.window_start = format_micros(start_us)
-    if rule.per:
-        outcome.scope = dict(zip(rule.per, scope[1:], strict=True))
+    outcome = RuleOutcome(
+        policy_id=rule.id,
+        primitive=rule.primitive,
+        mode=rule.mode,
+        outcome="allow",
+        scope=dict(zip(rule.per, scope[1:], strict=True)) if rule.per else None,
+        spent_usd=spent / NANO_PER_USD,
+        reserved_usd=reserved / NANO_PER_USD,
+        reservation_usd=quote.reserved_nano / NANO_PER_USD,
+        limit_usd=rule.limit_usd,
+    )
     return outcome, spent >= limit or spent + reserved + quote.reserved_nano > limit
 
 

@@ -71,7 +71,7 @@ class Ledger:
 
     def __init__(self, policy: Policy, *, duplicate_horizon: int = DUPLICATE_HORIZON) -> None:
         self.policy = policy
-        self.longest_us = policy.longest_window_us()
+        self.longest_us = policy.longest_window_us
         self.now_us = 0
         self.last_decision_us = 0
         self.policy_hash_in_log: str | None = None

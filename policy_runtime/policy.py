@@ -6,11 +6,13 @@ refused. What does not belong here: reading files (`policy_file`) and judging re
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from llmscope.money import to_nano
 from policy_runtime.windows import HOUR_US, LONGEST_CALENDAR_US, PERIOD_US
 
 DEFAULT_NAMESPACE = "default"
@@ -64,6 +66,11 @@ class BudgetThreshold(RuleBase):
     def window_kind(self) -> str:
         """`rolling` or `calendar`; unless the file says, a month is a calendar month and all else rolls."""
         return self.window or ("calendar" if self.period == "monthly" else "rolling")
+
+    @cached_property
+    def limit_nano(self) -> int:
+        """The limit in nano-USD."""
+        return to_nano(self.limit_usd)
 
     @property
     def longest_us(self) -> int:
@@ -201,12 +208,12 @@ class Policy(_Strict):
             ) from exc
         return name
 
-    @property
+    @cached_property
     def zone(self) -> ZoneInfo:
         """The time zone of calendar windows."""
         return ZoneInfo(self.timezone)
 
-    @property
+    @cached_property
     def ttl_us(self) -> int:
         """How long a reservation lasts, in microseconds."""
         return round(self.reservation_ttl_seconds * 1_000_000)
@@ -233,6 +240,7 @@ class Policy(_Strict):
             and given not in self.namespaces
         )
 
+    @cached_property
     def longest_window_us(self) -> int:
         """How much history any rule needs, at least one hour, in microseconds."""
         longest = HOUR_US
@@ -246,7 +254,7 @@ class Policy(_Strict):
                     longest = max(longest, *(window for _, window, _ in rule.limits))
         return longest
 
-    @property
+    @cached_property
     def all_shadow(self) -> bool:
         """Whether the whole gate only watches: there are rules, and every one is in shadow mode."""
         rules = [rule for namespace in self.namespaces.values() for rule in namespace.rules]

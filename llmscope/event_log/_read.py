@@ -53,6 +53,7 @@ class _OpenLog:
     offset: int = 0
     overlap: bytes = b""
     overlong: bool = False
+    fingerprint: Fingerprint | None = None
 
 
 def fingerprint_of(head: bytes) -> Fingerprint:
@@ -166,10 +167,14 @@ class LogTail:
     @property
     def position(self) -> Position | None:
         """How far the present file has been read; None while there is none."""
-        if self._open is None:
+        current = self._open
+        if current is None:
             return None
-        head = os.pread(self._open.fd, FINGERPRINT_BYTES, 0)
-        return Position(str(fingerprint_of(head)), self._open.offset)
+        fingerprint = current.fingerprint
+        if fingerprint is None or fingerprint.length < FINGERPRINT_BYTES:
+            fingerprint = fingerprint_of(os.pread(current.fd, FINGERPRINT_BYTES, 0))
+            current.fingerprint = fingerprint
+        return Position(str(fingerprint), current.offset)
 
     @property
     def offset(self) -> int:
@@ -226,6 +231,7 @@ class LogTail:
         """Copy-truncate: what the path holds now is another file in the same place."""
         self._generations += 1
         log.source, log.offset, log.overlap, log.overlong = self._generations, 0, b"", False
+        log.fingerprint = None
 
     def _remember_overlap(self, log: _OpenLog) -> None:
         length = min(_OVERLAP_BYTES, log.offset)

@@ -25,13 +25,85 @@ _PIECES = re.compile(
 )
 
 
+# Each byte's class: a lower case, A upper case, 0 digit, . sign, blank, line end, x beyond ASCII.
+_CLASS_OF_BYTE = bytes(
+    ord(
+        "x" if code >= 128
+        else "a" if chr(code).islower()
+        else "A" if chr(code).isupper()
+        else "0" if chr(code).isdigit()
+        else "\n" if code == 10
+        else " " if chr(code).isspace()
+        else "."
+    )
+    for code in range(256)
+)  # fmt: skip
+# Below this many characters the piecewise estimate is as fast and less noisy.
+_SHORT_CHARACTERS = 200
+# Of longer texts this many slices of this many characters are looked at, evenly spread.
+_SLICES, _SLICE_CHARACTERS = 32, 1024
+
+
 def estimate_tokens(text: str) -> int:
     """How many tokens `text` is likely to be, at least 1.
 
-    The weights were fitted by hand against the o200k ranks (bpe-openai 0.1.4, 2026-11-21) and err by:
-    English licences −1 %, Markdown +6 %, Python +4 %, compact JSON +5 %, indented JSON +3 %, Chinese
-    +11 %, Japanese and Korean +6 %, German +6 %, Russian +8 %, emoji +5 %, random base64 −19 %, random
-    lower-case letters +1 %. About 70 µs for 1,000 characters.
+    Ordinary prose, code and JSON are estimated from counts of byte classes (about 5 µs for 1,000
+    characters), anything odd (random letters, shouting, scripts beyond ASCII) piece by piece, and texts
+    over 32,768 characters from evenly spread slices. What it errs by, measured against a real
+    tokeniser, stands in docs/estimates.md.
+    """
+    length = len(text)
+    if length <= _SLICES * _SLICE_CHARACTERS:
+        return max(1, math.ceil(_estimate(text)))
+    step = (length - _SLICE_CHARACTERS) / (_SLICES - 1)
+    starts = (round(index * step) for index in range(_SLICES))
+    seen = sum(_estimate(text[start : start + _SLICE_CHARACTERS]) for start in starts)
+    return math.ceil(seen * length / (_SLICES * _SLICE_CHARACTERS))
+
+
+def _estimate(text: str) -> float:
+    if len(text) > _SHORT_CHARACTERS:
+        tokens = _from_byte_classes(text)
+        if tokens is not None:
+            return tokens
+    return _from_pieces(text)
+
+
+def _from_byte_classes(text: str) -> float | None:
+    """A linear estimate from how often each class of byte, and some pairs, occur; None for a text
+    unlike those it was fitted on.
+
+    The weights are a least-squares fit of relative errors against the o200k ranks (bpe-openai 0.1.4,
+    2026-11-21) over 800 slices of English prose, Python and JSON.
+    """
+    classes = text.encode("utf-8", "replace").translate(_CLASS_OF_BYTE)
+    count = classes.count
+    lower, upper, digits, signs = count(b"a"), count(b"A"), count(b"0"), count(b".")
+    beyond, words, letters = count(b"x"), count(b" a"), lower + upper
+    if (
+        beyond * 50 > len(classes)
+        or upper * 4 > letters
+        or signs * 3 > len(classes)
+        or letters > 12 * (words + signs)
+    ):
+        return None
+    return (
+        0.104 * lower
+        + 0.202 * upper
+        + 2.446 * digits
+        - 4.26 * count(b"00")
+        + 0.891 * signs
+        - 0.942 * count(b"..")
+        + 1.644 * count(b"\n")
+        + 0.522 * words
+        + 0.4 * beyond
+    )
+
+
+def _from_pieces(text: str) -> float:
+    """An estimate from the pieces that a byte-pair tokeniser would first cut the text into.
+
+    The weights were fitted by hand against the o200k ranks. About 70 µs for 1,000 characters.
     """
     tokens = 0.0
     for word, digits, blanks, dense, letters, signs, other in _PIECES.findall(text):
@@ -57,4 +129,4 @@ def estimate_tokens(text: str) -> int:
             tokens += 0.8 * len(dense)
         elif letters:
             tokens += 0.3 * len(letters)
-    return max(1, math.ceil(tokens))
+    return tokens

@@ -1,0 +1,227 @@
+"""What the gate costs: a decision, a decision with history, eight processes, a cold start, the import."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.figures import Figure, benchmark, p50_us, seconds
+from llmscope import LLMRequestContext
+from policy_runtime import PolicyRuntime
+
+PROMPT = "Summarise the following paragraph for a busy reader, please. " * 17  # 1,037 characters
+POLICY: dict[str, Any] = {
+    "namespaces": {
+        "default": {
+            "rules": [
+                {"id": "hour", "primitive": "budget_threshold", "period": "hourly", "limit_usd": 1e6, "action": "deny"},
+                {"id": "day", "primitive": "budget_threshold", "period": "daily", "limit_usd": 1e6, "action": "downgrade"},
+                {"id": "tenant", "primitive": "budget_threshold", "period": "daily", "limit_usd": 1e6, "action": "deny",
+                 "per": ["tenant_id"]},
+                {"id": "route", "primitive": "route_preference", "route_name": "/elsewhere", "prefer_tier": "cheap"},
+                {"id": "odd", "primitive": "cost_anomaly", "feature_id": "chat", "threshold_multiplier": 3.0},
+            ]
+        }
+    }
+}  # fmt: skip
+CONTEXT = LLMRequestContext(tenant_id="acme", feature_id="chat")
+ASK: dict[str, Any] = {
+    "context": CONTEXT,
+    "route_name": "/answer-routed",
+    "model_tier": "expensive",
+    "prompt": PROMPT,
+}
+
+
+def gate_in(folder: Path) -> PolicyRuntime:
+    """A gate on fresh or prepared logs in `folder`."""
+    return PolicyRuntime(POLICY, telemetry_path=folder / "t.jsonl", decisions_path=folder / "d.jsonl")
+
+
+def decide_once(gate: PolicyRuntime) -> str:
+    """One admitted decision, not settled."""
+    with gate.admit(**ASK) as admission:
+        return admission.request_id
+
+
+def decision_p50_us(folder: Path, *, rounds: int) -> float:
+    """Median decision, each settled apart (outside the measured span) so that nothing piles up."""
+    gate = gate_in(folder)
+    durations = []
+    for number in range(rounds + 300):
+        started = time.perf_counter_ns()
+        with gate.admit(**ASK) as admission:
+            taken = time.perf_counter_ns() - started
+            admission.settle(tokens_in=250, tokens_out=100)
+        if number >= 300:
+            durations.append(taken)
+    gate.close()
+    return sorted(durations)[len(durations) // 2] / 1000
+
+
+def floor_p50_us(folder: Path, line: bytes, *, rounds: int) -> float:
+    """What nobody can do without: an id, the clock, encoding, lock, write, unlock of the same bytes."""
+    record = msgspec.json.decode(line)
+    encoder = msgspec.json.Encoder()
+    log = os.open(folder / "floor.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    lock = os.open(folder / "floor.lock", os.O_RDWR | os.O_CREAT)
+
+    def decide() -> None:
+        record["request_id"] = str(uuid.uuid4())
+        record["timestamp"] = datetime.now(UTC).isoformat(timespec="microseconds")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.write(log, encoder.encode(record) + b"\n")
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+    try:
+        return p50_us(decide, rounds=rounds)
+    finally:
+        os.close(log)
+        os.close(lock)
+
+
+def last_decision(folder: Path) -> bytes:
+    """The last line of a decision log."""
+    return (folder / "d.jsonl").read_bytes().splitlines()[-1]
+
+
+@benchmark("decision_p50")
+def decision() -> Iterator[Figure]:
+    """One admitted decision under 5 rules with a prompt of 1,000 characters."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        value = decision_p50_us(folder, rounds=5000)
+        yield Figure("decision_p50", value, "us", floor_p50_us(folder, last_decision(folder), rounds=5000), 4.0)
+
+
+def write_history(folder: Path, lines: int, span: timedelta) -> None:
+    """Settled requests evenly over the `span` before now."""
+    now = datetime.now(UTC)
+    template = {
+        "schema_version": "0.1.0", "request_id": "", "tenant_id": "acme", "route": "/answer-routed",
+        "provider_selected": "openai", "model_selected": "gpt-4o", "model_tier": "expensive", "tokens_in": 250,
+        "tokens_out": 100, "tokens_total": 350, "estimated_cost_usd": 0.001625, "cost_source": "estimated_local_snapshot",
+        "latency_ms": 812.345, "status": "success", "cache_hit": False, "eval_hooks": [],
+        "audit_tags": {"feature_id": "chat"}, "timestamp": "", "provider": "openai", "model": "gpt-4o",
+        "schema_valid": True, "selected_model": "gpt-4o",
+    }  # fmt: skip
+    encode = msgspec.json.Encoder().encode
+    with (folder / "t.jsonl").open("wb") as log:
+        for number in range(lines):
+            template["request_id"] = f"{number:032x}"
+            at = now - span * (1 - number / lines)
+            template["timestamp"] = at.isoformat(timespec="microseconds")
+            log.write(encode(template) + b"\n")
+
+
+@benchmark("decision_history")
+def decision_history() -> Iterator[Figure]:
+    """The same with a million lines of history within the windows."""
+    with tempfile.TemporaryDirectory() as name:
+        empty, full = Path(name, "empty"), Path(name, "full")
+        empty.mkdir()
+        full.mkdir()
+        write_history(full, 1_000_000, timedelta(days=2))
+        floor = decision_p50_us(empty, rounds=5000)
+        yield Figure("decision_history", decision_p50_us(full, rounds=5000), "us", floor, 1.2)
+
+
+_SATURATE = """
+import sys, time
+from pathlib import Path
+from benchmarks.gate import decide_once, gate_in
+folder, number, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+gate = gate_in(folder)
+decide_once(gate)
+(folder / f"ready-{number}").touch()
+while not (folder / "go").exists():
+    time.sleep(0.001)
+done, until = 0, time.monotonic() + seconds
+while time.monotonic() < until:
+    decide_once(gate)
+    done += 1
+print(done / seconds)
+"""
+
+
+def decisions_per_second(processes: int, span_seconds: float = 3.0) -> float:
+    """How many decisions `processes` make together while all are saturating."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", _SATURATE, name, str(number), str(span_seconds)],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for number in range(processes)
+        ]
+        while len(list(folder.glob("ready-*"))) < processes:
+            time.sleep(0.01)
+        (folder / "go").touch()
+        return sum(float(worker.communicate()[0]) for worker in workers)
+
+
+@benchmark("decision_8_processes")
+def decision_8_processes() -> Iterator[Figure]:
+    """Decisions by 8 saturating processes against one."""
+    alone = decisions_per_second(1)
+    yield Figure("decision_8_processes", decisions_per_second(8), "1/s", alone, 0.33, at_least=True)
+
+
+@benchmark("cold_start")
+def cold_start() -> Iterator[Figure]:
+    """Ready on a 1 GB telemetry log whose last 5 % lie in the window, against DuckDB's count(*)."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        lines = 1_750_000
+        write_history(folder, lines, timedelta(hours=24 * 20))
+        size = (folder / "t.jsonl").stat().st_size
+        print(f"# {size / 1e9:.2f} GB, {lines} lines", file=sys.stderr)
+
+        def start() -> None:
+            gate = gate_in(folder)
+            gate.evaluate(**ASK)
+            gate.close()
+
+        def count() -> None:
+            with duckdb.connect() as con:
+                con.execute(
+                    "SELECT count(*) FROM read_json($path, format='newline_delimited', columns={'request_id': 'VARCHAR'})",
+                    {"path": str(folder / "t.jsonl")},
+                ).fetchall()
+
+        yield Figure("cold_start", seconds(start, rounds=3), "s", seconds(count, rounds=3), 0.5)
+
+
+def import_seconds(statement: str) -> float:
+    """How long a fresh interpreter takes for `statement`, beyond starting."""
+    code = f"import time; t = time.perf_counter()\n{statement}\nprint(time.perf_counter() - t)"
+    runs = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(7)]
+    return min(runs)
+
+
+@benchmark("import")
+def importing() -> Iterator[Figure]:
+    """`import policy_runtime` against what it cannot do without."""
+    floor = import_seconds("import pydantic, yaml")
+    yield Figure("import", import_seconds("import policy_runtime") * 1000, "ms", floor * 1000, 1.5)
+
+
+def rules_of(line: bytes) -> list[str]:
+    """The rules a decision line names, for a look at what was measured."""
+    return [rule["policy_id"] for rule in json.loads(line)["rules"]]
