@@ -106,22 +106,35 @@ moments AS (
 ),
 
 -- The baseline of a window is that of the hour in which the window begins, so that it never holds
--- requests of the window itself. An hour without requests has none of its own: the next one's serves.
-judged AS (
+-- requests of the window itself (where that hour had no requests, the next one's serves). A window that
+-- reaches into an hour which is dear every week is held against that hour's season.
+expected AS (
     SELECT
         moments.*,
-        baselines.baseline_usd,
-        baselines.source,
-        moments.window_count >= moments.min_samples
-        AND moments.window_mean_usd > moments.threshold_multiplier * baselines.baseline_usd
-        -- In hours that vary widely by themselves, three (normal-consistent) deviations above as well.
-        AND moments.window_mean_usd > baselines.baseline_usd + 3 * 1.4826 * baselines.mad_usd
-        AS is_above
+        coalesce(season.baseline_usd > before.baseline_usd, before.baseline_usd IS NULL) AS is_of_season,
+        if(is_of_season, season.baseline_usd, before.baseline_usd) AS baseline_usd,
+        if(is_of_season, season.mad_usd, before.mad_usd) AS mad_usd,
+        if(is_of_season, season.source, before.source) AS source
     FROM moments
-    ASOF INNER JOIN baselines
-        ON moments.policy_id = baselines.policy_id
-        AND moments.subject = baselines.subject
-        AND date_trunc('hour', moments.timestamp - INTERVAL 5 MINUTES) <= baselines.hour
+    ASOF INNER JOIN baselines AS before
+        ON moments.policy_id = before.policy_id
+        AND moments.subject = before.subject
+        AND date_trunc('hour', moments.timestamp - INTERVAL 5 MINUTES) <= before.hour
+    LEFT JOIN baselines AS season
+        ON moments.policy_id = season.policy_id
+        AND moments.subject = season.subject
+        AND moments.hour = season.hour
+        AND season.source = 'weekday_hour'
+),
+
+judged AS (
+    SELECT
+        *,
+        window_count >= min_samples
+        AND window_mean_usd > threshold_multiplier * baseline_usd
+        -- In hours that vary widely by themselves, three (normal-consistent) deviations above as well.
+        AND window_mean_usd > baseline_usd + 3 * 1.4826 * mad_usd AS is_above
+    FROM expected
 ),
 
 aboves AS (
