@@ -7,11 +7,13 @@ the earliest waiter: hours of traffic replay in seconds, deterministically and w
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import asyncio
 
 # Turns of the event loop that other tasks get before virtual time moves. A task needs one turn to
 # start, one for each future it awaits in between, and `asyncio.wait_for` on 3.11 adds two.
@@ -45,6 +47,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
         await asyncio.sleep(seconds)
 
 
@@ -77,6 +81,8 @@ class VirtualClock:
         self._wake_due()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._sequence += 1

@@ -7,7 +7,6 @@ is 0 where the failure is known to be unbilled, else unknown.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -73,6 +72,10 @@ class Admission:
     ) -> None:
         if exc is not None and not self._settled:
             self._settle_failure(exc)
+        if not self._unwritten:
+            return
+        import asyncio  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
         for line in self._unwritten:
             # Shielded: a cancelled caller must not lose a bill that is on its way to the log.
             await asyncio.shield(asyncio.to_thread(self._append, line))
@@ -245,7 +248,9 @@ _CATEGORY_OF_STATUS = {
 
 def category_of(exc: BaseException) -> str:
     """The error category of whatever a caller's SDK raised, by the HTTP status that the SDKs attach."""
-    if isinstance(exc, (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)):
+    from asyncio import CancelledError  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
+    if isinstance(exc, (CancelledError, GeneratorExit, KeyboardInterrupt)):
         return "cancelled"
     status = getattr(exc, "status_code", None)
     if isinstance(status, int):

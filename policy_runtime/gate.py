@@ -7,7 +7,6 @@ What does not belong here: the rules (`judgement`), the fold (`ledger`), settlin
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
@@ -24,9 +23,7 @@ from llmscope.event_log import (
     LogWriter,
     forget_descriptors_on_fork,
 )
-from llmscope.gateway import client as gateway_client
 from llmscope.gateway.policies import get_model_for_tier, get_route_policy
-from llmscope.gateway.provider import get_provider
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime import records
 from policy_runtime.admission import Admission, settle_held
@@ -136,6 +133,9 @@ class PolicyRuntime:
             PolicyDenied: after the decision is on disk.
             ValueError: unknown route, tier or provider; before anything is decided.
         """
+        from llmscope.gateway import client as gateway_client  # noqa: PLC0415  for who calls through it
+        from llmscope.gateway.provider import get_provider  # noqa: PLC0415
+
         get_model_for_tier(route_name, model_tier)
         get_provider(get_route_policy(route_name).provider_name)
         ask = ask_of(
@@ -293,12 +293,14 @@ class PolicyRuntime:
         self._follow_policy_file()
         if self._log.try_enter():
             return self._decide_entered(ask)
+        from asyncio import sleep  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
         deadline = time.monotonic() + self._lock_patience()
         wait = FIRST_WAIT_SECONDS
         while not self._log.try_enter():
             if time.monotonic() >= deadline:
                 return self._decide_without_lock(ask)
-            await asyncio.sleep(wait)
+            await sleep(wait)
             wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
         return self._decide_entered(ask)
 

@@ -27,7 +27,8 @@ Period = Literal["hourly", "daily", "weekly", "monthly"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built when a policy is first loaded, not when the gate is imported.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class RuleBase(_Strict):

@@ -7,7 +7,6 @@ own descriptor, forgets it in a forked child, and holds a `threading.Lock` besid
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import threading
@@ -94,19 +93,6 @@ class AdmissionLock:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(wait)
-            wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
-        return True
-
-    async def acquire_async(self, timeout_seconds: float) -> bool:
-        """`acquire` for a coroutine: the event loop runs on while the lock is contended."""
-        if self.try_acquire():
-            return True
-        deadline = time.monotonic() + timeout_seconds
-        wait = FIRST_WAIT_SECONDS
-        while not self.try_acquire():
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(wait)
             wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
         return True
 

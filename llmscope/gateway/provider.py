@@ -7,17 +7,16 @@ here: the offline provider (`simulated`).
 
 from __future__ import annotations
 
-import asyncio
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from llmscope.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import asyncio
     from types import ModuleType
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -125,7 +124,9 @@ class _SdkProvider(ABC):
         """A client of the SDK."""
 
     def _client(self) -> Any:
-        loop = asyncio.get_running_loop()
+        from asyncio import get_running_loop  # noqa: PLC0415  loaded by who runs an event loop
+
+        loop = get_running_loop()
         client = self._clients.get(loop)
         if client is None:
             try:
@@ -149,7 +150,9 @@ class _SdkProvider(ABC):
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
+        from asyncio import get_running_loop  # noqa: PLC0415  loaded by who runs an event loop
+
+        client = self._clients.pop(get_running_loop(), None)
         if client is not None:
             await client.close()
 
@@ -180,6 +183,8 @@ class _SdkProvider(ABC):
     def retry_after_seconds(self, error: Exception) -> float | None:
         """`retry-after-ms` or `Retry-After` of the vendor's response (RFC 9110, 10.2.3). A date there
         is taken relative to the response's own, so that no two clocks are compared."""
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415  a slow import for a rare error
+
         headers = getattr(getattr(error, "response", None), "headers", None)
         if headers is None:
             return None

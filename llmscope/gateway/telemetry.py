@@ -7,7 +7,6 @@ call is made (`client`).
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -57,7 +56,11 @@ async def write_line_async(path: str | os.PathLike[str], line: bytes) -> int:
     """`write_line` for a coroutine: while another process holds the lock, the event loop runs on."""
     writer = _writer_for(path)
     offset = writer.try_append(line)
-    return offset if offset is not None else await asyncio.to_thread(writer.append, line)
+    if offset is not None:
+        return offset
+    import asyncio  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
+    return await asyncio.to_thread(writer.append, line)
 
 
 def _writer_for(path: str | os.PathLike[str]) -> LogWriter:

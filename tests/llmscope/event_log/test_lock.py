@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -83,19 +82,6 @@ def test_a_second_holder_waits_and_gives_up(tmp_path: Path) -> None:
     assert not second.acquire(0.01)
     first.release()
     assert second.acquire(1)
-    second.release()
-
-
-async def test_the_event_loop_runs_on_while_the_lock_is_taken(tmp_path: Path) -> None:
-    first, second = AdmissionLock(tmp_path / "lock"), AdmissionLock(tmp_path / "lock")
-    assert first.try_acquire()
-    waiting = asyncio.create_task(second.acquire_async(30))
-    for _ in range(50):
-        await asyncio.sleep(0)
-    assert not waiting.done()
-    first.release()
-    assert await waiting
-    assert not await first.acquire_async(0.005)
     second.release()
 
 
