@@ -32,7 +32,7 @@ class MarginBurner:
 
     tenant_id: str
     feature_id: str
-    extra_tokens_in: int = 10_000
+    extra_tokens_in: int = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ class Route:
 
 ROUTES = (
     Route("/code-complete", CODE, 0.85, 0.016),
-    Route("/code-review", CODE, 0.15, 0.008),
+    Route("/code-review", CODE, 0.15, 0.012),
     Route("/chat", CHAT, 0.85, 0.016),
-    Route("/summarize", CHAT, 0.15, 0.008),
+    Route("/summarize", CHAT, 0.15, 0.012),
 )
 TENANTS = (
     "northwind",
@@ -143,7 +143,7 @@ class Story:
         ("trial", 0.10),
         (None, 0.10),
     )
-    experiments: tuple[str, ...] = ("long-answers", "polite-tone")
+    experiments: tuple[str, ...] = ("long-form", "polite-tone")
     experiment_feature: str = CHAT
     experiment_share: float = 0.08
     expensive_share: float = 0.30
@@ -209,10 +209,10 @@ def without_plants(story: Story) -> Story:
 
 DEFAULT_STORY = Story(
     burner=MarginBurner("cobalt-bank", CODE),
-    costly=CostlyExperiment("long-answers"),
+    costly=CostlyExperiment("long-form"),
     outage=Outage("/chat", start_minute=18, minutes=7),
     downgrade=BudgetLimit("batch", limit_usd=6.00),
     deny=BudgetLimit("trial", limit_usd=5.00),
     unsafe=UnsafeRoute("/summarize"),
-    spike=CostSpike(CHAT, start_minute=36, minutes=6),
+    spike=CostSpike(CHAT, start_minute=30, minutes=6),
 )
