@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llmscope.event_log import MAX_LINE_BYTES
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 16 << 20
 HEAD_BYTES = 4096
 
 
