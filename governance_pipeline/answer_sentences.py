@@ -35,7 +35,7 @@ def cost_by_tenant_and_feature(rows: Sequence[Row]) -> str:
         )
     priced = [row for row in rows if row["priced_count"]]
     if not priced:
-        return f"It cannot be told: none of {_count(rows)} requests has a known cost."
+        return f"It cannot be told: none of {_requests(rows)} has a known cost."
     top = priced[0]
     return (
         f"{_who(top)} costs the most, {_usd(top['total_cost_usd'])} USD or {_share(top['cost_share'])} of "
@@ -95,7 +95,7 @@ def fallback_latency_masking(rows: Sequence[Row]) -> str:
         return "No request recorded its latency, so nothing can be masked."
     fallbacks = [row for row in rows if row["is_fallback"]]
     if not fallbacks:
-        return f"No fallback answered any of {_count(rows)} requests, so none masks latency."
+        return f"No fallback answered any of {_requests(rows)}, so none masks latency."
     masking = [row for row in fallbacks if row["verdict"] == "masking"]
     if masking:
         worst = max(
@@ -110,7 +110,7 @@ def fallback_latency_masking(rows: Sequence[Row]) -> str:
     unknown = sum(row["verdict"] == "unknown" for row in fallbacks)
     if unknown == len(fallbacks):
         return (
-            f"It cannot be told: {_count(fallbacks)} requests were answered by fallbacks, but their attempts "
+            f"It cannot be told: fallbacks answered {_requests(fallbacks)}, but their attempts "
             "were not recorded or their routes have no first choice to compare with."
         )
     undecided = f" ({unknown} cannot be told)" if unknown else ""
@@ -126,7 +126,7 @@ def unsafe_routes(rows: Sequence[Row]) -> str:
         unknown = sum(row["verdict"] == "unknown" for row in rows)
         if unknown == len(rows):
             whole_routes = [row for row in rows if row["feature_id"] is None]
-            return f"It cannot be told: none of {_count(whole_routes)} requests has a known cost."
+            return f"It cannot be told: none of {_requests(whole_routes)} has a known cost."
         undecided = f", though {unknown} cannot be told for want of known costs" if unknown else ""
         return f"Every route and feature is margin-safe{undecided}."
     worst = unsafe[0]
@@ -160,8 +160,9 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _count(rows: Sequence[Row]) -> str:
-    return f"{sum(row['request_count'] for row in rows):,}"
+def _requests(rows: Sequence[Row]) -> str:
+    count = sum(row["request_count"] for row in rows)
+    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _and_others(count: int, noun: str) -> str:
