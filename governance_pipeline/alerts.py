@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 _Line = TypeVar("_Line")
 
 
-class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
+class Alert(msgspec.Struct, frozen=True):
     """One CloudEvent of alerts.jsonl.
 
     Attributes:
@@ -62,7 +62,7 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=True):
     recordedtime: str = ""
     source: str = SOURCE
     specversion: str = SPEC_VERSION
-    datacontenttype: str = ""
+    datacontenttype: str = "application/json"
 
     @property
     def kind(self) -> str:
@@ -143,7 +143,6 @@ def make_alert(
         subject=subject,
         time=time,
         data={"message": message, **data},
-        datacontenttype="application/json",
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from governance_pipeline.cli.main import Finding
+
 
 @click.command()
 def demo() -> None:
@@ -14,4 +16,6 @@ def demo() -> None:
     from governance_pipeline.demo import run_demo  # noqa: PLC0415
     from governance_pipeline.settings import Settings  # noqa: PLC0415
 
-    run_demo(Settings.from_environment().home / "demo")
+    result = run_demo(Settings.from_environment().home / "demo")
+    if result.failure is not None:
+        raise Finding(result.failure)
