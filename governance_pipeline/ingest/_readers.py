@@ -29,9 +29,6 @@ from policy_runtime.decision_record import DecisionRecord, decode_decision
 
 Log = Literal["telemetry", "decisions"]
 
-# Doubles end here; a longer whole number would be infinite in the warehouse.
-_LARGEST_NUMBER = 1 << 1023
-
 _AnyNumber = int | float | None
 _Count = Annotated[int, Meta(ge=0, lt=1 << 53)] | None
 _Usd = Annotated[int, Meta(ge=0, lt=MAX_USD)] | Annotated[float, Meta(ge=0, lt=MAX_USD)] | None
@@ -129,7 +126,6 @@ class LineReader:
         self._accept = accept
         self._fast = msgspec.json.Decoder(fast)
         self._lenient = msgspec.json.Decoder(lenient)
-        self._numbers = [info.name for info in msgspec.structs.fields(lenient) if info.type == _AnyNumber]
         self._encode = msgspec.json.Encoder().encode
 
     def read(self, block: Block) -> Batch:
@@ -157,10 +153,6 @@ class LineReader:
             MalformedLine: it is a reject.
         """
         parsed = self._accept(line)
-        for name in self._numbers:
-            value = getattr(parsed, name)
-            if type(value) is int and not -_LARGEST_NUMBER < value < _LARGEST_NUMBER:
-                raise MalformedLine("wrong_type", "a number that no double can hold")
         for name in self.instants:
             written = getattr(parsed, name)
             if written is not None:

@@ -57,7 +57,7 @@ normalised AS (
             WHEN said_status = 'error' AND cost_source IS NOT DISTINCT FROM 'degraded_unknown' THEN NULL
             ELSE usd(coalesce(estimated_cost_usd, cost_usd))
         END AS cost_usd,
-        CASE WHEN latency_ms >= 0 THEN latency_ms END AS latency_ms,
+        CASE WHEN latency_ms >= 0 AND isfinite(latency_ms) THEN latency_ms END AS latency_ms,
         CASE WHEN said_status IN ('ok', 'success', 'cached') THEN 'success' ELSE said_status END AS status,
         CASE
             WHEN said_finish_reason IS NOT NULL
@@ -70,7 +70,9 @@ normalised AS (
         nullif(fallback_reason, '') AS fallback_reason,
         TRY_CAST(retry_count AS BIGINT) AS retry_count,
         len(attempts) AS attempt_count,
-        CASE WHEN attempts[-1].latency_ms >= 0 THEN attempts[-1].latency_ms END AS winning_attempt_ms,
+        CASE
+            WHEN attempts[-1].latency_ms >= 0 AND isfinite(attempts[-1].latency_ms) THEN attempts[-1].latency_ms
+        END AS winning_attempt_ms,
         nullif(price_version, '') AS price_version,
         nullif(cost_source, '') AS cost_source,
         file_id,

@@ -232,7 +232,9 @@ COSTS = st.one_of(
     st.integers(0, 10**10).map(lambda half: (half + 0.5) / 1e9), st.floats(allow_nan=False, allow_infinity=False),
 )  # fmt: skip
 COUNTS = st.one_of(st.none(), st.integers(0, 10**6), st.sampled_from([10.0, 0.5, -1, 1 << 53, 10**30]))
-NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-10, 10**20))
+NUMBERS = st.one_of(
+    st.none(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-10, 10**20), st.just(10**400)
+)
 TIMES = st.one_of(
     st.datetimes().map(lambda at: at.isoformat() + "Z"),
     st.datetimes().map(lambda at: at.isoformat(" ")),
