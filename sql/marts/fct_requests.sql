@@ -155,4 +155,5 @@ SELECT
     END AS counted_at,
     CAST(earnings.revenue_usd AS DECIMAL(18, 9)) AS revenue_usd,
     CAST(earnings.revenue_usd - earnings.cost_usd AS DECIMAL(18, 9)) AS margin_usd
-FROM earnings;
+FROM earnings
+ORDER BY earnings.timestamp, earnings.request_id;
