@@ -163,7 +163,7 @@ def test_an_address_may_come_from_the_environment(tmp_path: Path) -> None:
     path.write_text("sinks: [{name: oncall, url_env: ONCALL}]\n")
     [sink] = load_sinks(path, {"ONCALL": "json://127.0.0.1:1/"})
     assert sink.url == "json://127.0.0.1:1/"
-    with pytest.raises(BadInput, match="oncall.*ONCALL is not set"):
+    with pytest.raises(BadInput, match=r"oncall.*ONCALL is not set"):
         load_sinks(path, {})
 
 
