@@ -102,9 +102,10 @@ def fallback_latency_masking(rows: Sequence[Row]) -> str:
             masking, key=lambda row: (row["masked_share"] * row["request_count"], row["masked_latency_ms"])
         )
         return (
-            f"Fallbacks on {_route(worst)} mask latency: the attempt that answered looks normal, but callers "
-            f"waited {worst['masked_latency_ms']:,.0f} ms longer on average, which hides "
-            f"{_share(worst['masked_share'])} of its {worst['request_count']:,} fallback requests"
+            f"Fallbacks on {_route(worst)} mask latency: the attempts that answered look normal, but callers "
+            f"waited {worst['masked_latency_ms']:,.0f} ms longer than those on average, and "
+            f"{_share(worst['masked_share'])} of {worst['request_count']:,} fallback requests were slow only "
+            "to them"
             f"{_and_others(len(masking) - 1, 'route')}."
         )
     unknown = sum(row["verdict"] == "unknown" for row in fallbacks)

@@ -294,7 +294,7 @@ FULL = load_economics({"revenue": [{"revenue_per_request_usd": 0.04}]})
             ],
             [],
             NO_ECONOMICS,
-            "Fallbacks on route /r mask latency: the attempt that answered looks normal, but callers waited 896 ms",
+            "Fallbacks on route /r mask latency: the attempts that answered look normal, but callers waited 896 ms",
         ),
     ],
 )
