@@ -14,7 +14,7 @@ NANO_PER_USD = 1_000_000_000
 MAX_USD = 1_000_000_000
 _QUANTUM = Decimal("0.000000001")
 # Products below this are exact enough in a double that only neighbours of .5 need the slow path.
-_FAST_LIMIT = float(1 << 50)
+_FAST_LIMIT = float(1 << 40)
 
 
 def to_nano(usd: float | Decimal) -> int:

@@ -18,7 +18,9 @@ _MICROSECOND = timedelta(microseconds=1)
 EARLIEST_US = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 LATEST_US = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // _MICROSECOND
 # Narrower than either ISO 8601 or `fromisoformat`: exactly what Python and the staging SQL both read alike.
-TIMESTAMP_PATTERN = r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|\+00:00Z|[+-]\d{2}:\d{2})?"
+TIMESTAMP_PATTERN = (
+    r"\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|\+00:00Z|[+-]\d{2}:[0-5]\d)?"
+)
 _TIMESTAMP = re.compile(TIMESTAMP_PATTERN, re.ASCII)
 
 

@@ -48,7 +48,7 @@ CREATE OR REPLACE MACRO event_time(written) AS (
         THEN make_timestamptz(epoch_us(TRY_CAST(written AS TIMESTAMP)))
         WHEN regexp_full_match(
                 written,
-                '\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|\+00:00Z|[+-]\d{2}:\d{2})?'
+                '\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?(Z|\+00:00Z|[+-]\d{2}:[0-5]\d)?'
             )
             AND abs(offset_minutes(written)) < 1440
             AND TRY_CAST(regexp_extract(written, '^.{19}(\.\d{1,6})?') AS TIMESTAMP)
