@@ -1,0 +1,397 @@
+"""The `governance` command: rows on stdout, words on stderr, exit codes 0 to 3, never a traceback."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from governance_pipeline import pipeline, warehouse
+from governance_pipeline.cli import main
+from governance_pipeline.questions import QUESTIONS
+from governance_pipeline.settings import Settings
+from tests.governance_pipeline.refresh_logs import (
+    append,
+    decision_line,
+    instant,
+    settings_in,
+    telemetry_line,
+    write_ordinary_logs,
+)
+
+COMMANDS = ("demo", "ask", "materialize", "check", "explain", "status", "rejects", "rebuild")
+
+
+class Said(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GOVERNANCE_HOME", "home")
+    for variable in ("TELEMETRY_PATH", "LLMSCOPE_TELEMETRY_PATH", "DECISIONS_PATH", "WAREHOUSE_PATH"):
+        monkeypatch.delenv(variable, raising=False)
+    made = settings_in(tmp_path / "home")
+    write_ordinary_logs(made)
+    return made
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    def command(*arguments: str) -> Said:
+        with pytest.raises(SystemExit) as left:
+            main(arguments)
+        captured = capsys.readouterr()
+        code = left.value.code
+        assert isinstance(code, int)
+        assert "Traceback" not in captured.err
+        return Said(code, captured.out, captured.err)
+
+    return command
+
+
+def refresh(settings: Settings) -> None:
+    with warehouse.connect(settings.warehouse_path) as con:
+        assert pipeline.refresh(con, settings).publication is not None
+
+
+def test_each_command_explains_itself(settings: Settings, run: Callable[..., Said]) -> None:
+    listed = run("--help")
+    assert listed.code == 0
+    for command in COMMANDS:
+        assert command in listed.out
+        told = run(command, "--help")
+        assert told.code == 0
+        assert f"Usage: governance {command}" in told.out
+
+
+@pytest.mark.parametrize("question", list(QUESTIONS))
+def test_json_is_one_array_with_keys_in_column_order_and_money_as_numbers(
+    settings: Settings, run: Callable[..., Said], question: str
+) -> None:
+    refresh(settings)
+    said = run("ask", question, "--format", "json")
+    assert said.code == 0
+    rows = json.loads(said.out)
+    assert isinstance(rows, list)
+    for row in rows:
+        assert tuple(row) == QUESTIONS[question].columns
+        for name, value in row.items():
+            if name.endswith("_usd"):
+                assert value is None or isinstance(value, int | float)
+    assert said.out.count("\n") == 1
+    assert "As of 2026-11-19 17:50:00 UTC" in said.err
+
+
+def test_unknown_is_null_in_json_and_nothing_in_csv(settings: Settings, run: Callable[..., Said]) -> None:
+    refresh(settings)
+    [row, *_] = json.loads(run("ask", "cost_by_tenant_and_feature", "--format", "json").out)
+    assert row["margin_usd"] is None
+    [first, *_] = csv.DictReader(io.StringIO(run("ask", "cost_by_tenant_and_feature", "--format", "csv").out))
+    assert first["margin_usd"] == ""
+    assert float(first["total_cost_usd"]) == row["total_cost_usd"]
+
+
+def test_an_empty_answer_is_an_empty_array_and_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Said]
+) -> None:
+    monkeypatch.setenv("GOVERNANCE_HOME", str(tmp_path / "nothing"))
+    for question in QUESTIONS:
+        said = run("ask", question, "--format", "json")
+        assert (said.code, said.out) == (0, "[]\n")
+        assert "Nothing is published" in said.err
+
+
+def test_the_two_log_files_give_the_rows_of_the_warehouse(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    refresh(settings)
+    for question in QUESTIONS:
+        files = ["--telemetry", str(settings.telemetry_path), "--decisions", str(settings.decisions_path)]
+        from_files = run("ask", question, "--format", "json", *files).out
+        assert json.loads(from_files) == json.loads(run("ask", question, "--format", "json").out)
+
+
+def test_a_missing_file_is_taken_as_empty_and_said_to_be(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    said = run("ask", "unsafe_routes", "--telemetry", "gone.jsonl", "--format", "json")
+    assert (said.code, said.out) == (0, "[]\n")
+    assert "gone.jsonl: there is no such file" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask", "why"],
+        ["ask", "unsafe_routes", "--since", "yesterday"],
+        ["ask", "unsafe_routes", "--threshold", "much"],
+        ["ask", "cost_by_tenant_and_feature", "--threshold", "1"],
+        ["ask"],
+        ["ask", "unsafe_routes", "--frmat", "json"],
+        ["asks"],
+        ["check"],
+        ["check", "gone.yaml"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    settings: Settings, run: Callable[..., Said], arguments: list[str]
+) -> None:
+    said = run(*arguments)
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.startswith("governance: ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_setting_that_names_nothing_is_bad_input(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("ECONOMICS_PATH", "POLICY_PATH", "ALERT_SINKS_PATH"):
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, "gone.yaml")
+            said = run("ask", "unsafe_routes")
+        assert said.code == 2
+        assert variable in said.err
+
+
+def test_materialize_tells_its_progress_and_publishes(settings: Settings, run: Callable[..., Said]) -> None:
+    said = run("materialize")
+    assert said.code == 0, said.err
+    assert said.out == ""
+    assert "fct_requests: 60 rows" in said.err
+    assert "check reconciliation passed" in said.err
+    assert run("ask", "unsafe_routes").code == 0
+
+
+def test_materialize_exits_1_when_a_blocking_check_fails(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("materialize").code == 0
+    before = (settings.answers_path / "current").resolve()
+    with warehouse.connect(settings.warehouse_path) as con:
+        con.execute("DELETE FROM raw.telemetry WHERE request_id = 'r7'")
+    said = run("materialize")
+    assert said.code == 1
+    assert "telemetry_line_accounting" in said.err.splitlines()[-1]
+    assert (settings.answers_path / "current").resolve() == before
+
+
+def test_rebuild_mends_what_a_check_has_found(settings: Settings, run: Callable[..., Said]) -> None:
+    refresh(settings)
+    with warehouse.connect(settings.warehouse_path) as con:
+        con.execute("DELETE FROM raw.telemetry WHERE request_id = 'r7'")
+    assert run("materialize").code == 1
+    assert run("rebuild").code == 0
+    assert run("materialize").code == 0
+
+
+def test_rebuild_refuses_to_lose_what_only_the_warehouse_holds(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    refresh(settings)
+    settings.telemetry_path.unlink()
+    said = run("rebuild")
+    assert said.code == 2
+    assert "telemetry.jsonl" in said.err
+    assert "--accept-loss" in said.err
+    with warehouse.connect(settings.warehouse_path) as con:
+        assert con.table("raw.telemetry").count("*").fetchall() == [(54,)]
+    assert run("rebuild", "--accept-loss").code == 0
+    with warehouse.connect(settings.warehouse_path) as con:
+        assert con.table("raw.telemetry").count("*").fetchall() == [(0,)]
+
+
+def test_a_warehouse_held_by_another_process_is_exit_code_3_and_names_it(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(settings)
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()",
+            str(settings.warehouse_path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        monkeypatch.setattr(warehouse, "_FIRST_WAIT_SECONDS", 100.0)
+        said = run("rejects")
+        assert said.code == 3
+        assert str(holder.pid) in said.err
+        assert run("ask", "unsafe_routes").code == 0  # readers wait for nobody
+    finally:
+        holder.communicate(b"")
+
+
+def test_check_tells_each_rule_in_words(settings: Settings, run: Callable[..., Said], tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "version: 1\nnamespaces:\n  default:\n    rules:\n"
+        "      - {id: cap, primitive: budget_threshold, period: hourly, limit_usd: 2, action: deny}\n"
+    )
+    said = run("check", str(policy))
+    assert said.code == 0
+    assert "cap" in said.out
+    policy.write_text(policy.read_text().replace("limit_usd: 2", "limit_usd: -2"))
+    wrong = run("check", str(policy))
+    assert wrong.code == 1
+    assert f"{policy}:5" in wrong.err
+    assert "cap" in wrong.err
+    assert json.loads(run("check", "--schema").out)["properties"]["namespaces"]
+
+
+def test_explain_tells_a_settled_request_from_the_logs_alone(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    said = run("explain", "r7")
+    assert said.code == 0
+    assert "tenant tenant-1" in said.out
+    assert "allowed it" in said.out
+    assert "reserved $0.002" in said.out
+    assert "settled (spent $0.001000002)" in said.out
+    [row] = json.loads(run("explain", "r7", "--format", "json").out)
+    assert row["standing"] == "settled"
+    assert row["spent_usd"] == 0.001000002
+    assert row["decision"]["decision"] == "allow"
+    assert row["telemetry"][0]["cost_usd"] == 0.001000002
+    assert not settings.warehouse_path.exists()
+
+
+def test_explain_tells_every_rule_of_a_denial(settings: Settings, run: Callable[..., Said]) -> None:
+    rules: list[dict[str, Any]] = [
+        {
+            "policy_id": "cap",
+            "primitive": "budget_threshold",
+            "mode": "enforce",
+            "outcome": "deny",
+            "spent_usd": 0.9,
+            "limit_usd": 1.0,
+        },
+        {"policy_id": "watch", "primitive": "cost_anomaly", "mode": "shadow", "outcome": "alert"},
+    ]
+    append(
+        settings.decisions_path,
+        decision_line(
+            900,
+            50_000,
+            "deny",
+            policy_id="cap",
+            reason="budget_exceeded",
+            rules=rules,
+            window_cost_usd=0.9,
+            window_reserved_usd=0.05,
+            window_limit_usd=1.0,
+            window_start=instant(46_400),
+        ),
+    )
+    said = run("explain", "r900")
+    assert "denied it, because of rule cap (budget_exceeded)" in said.out
+    assert "rule cap (budget_threshold) said deny: spent_usd $0.9, limit_usd $1" in said.out
+    assert "rule watch (cost_anomaly) (shadow: recorded, not applied) said alert" in said.out
+    assert "$0.9 spent and $0.05 reserved of $1" in said.out
+    assert "Standing now: denied" in said.out
+
+
+def test_explain_finds_rotated_lines_and_takes_the_first_known_cost(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    append(settings.telemetry_path, telemetry_line(901, 50_000, None), telemetry_line(901, 50_002, 0.004))
+    settings.telemetry_path.rename(settings.telemetry_path.with_name("telemetry.jsonl.1"))
+    append(settings.telemetry_path, telemetry_line(901, 50_001, 0.003))
+    [row] = json.loads(run("explain", "r901", "--format", "json").out)
+    assert (row["standing"], row["spent_usd"]) == ("ungoverned", 0.003)
+    assert len(row["telemetry"]) == 3
+
+
+def test_explain_of_an_unknown_id_is_exit_code_1(settings: Settings, run: Callable[..., Said]) -> None:
+    said = run("explain", "r123456")
+    assert (said.code, said.out) == (1, "")
+    assert "r123456" in said.err
+
+
+def test_rejects_show_file_offset_reason_and_beginning(settings: Settings, run: Callable[..., Said]) -> None:
+    offset = settings.telemetry_path.stat().st_size
+    append(settings.telemetry_path, b"\x00\xffnot json\n")
+    empty = run("rejects", "--format", "json")
+    assert (empty.code, empty.out) == (0, "[]\n")
+    refresh(settings)
+    [row] = json.loads(run("rejects", "--format", "json").out)
+    assert row["path"] == str(settings.telemetry_path)
+    assert row["line_offset"] == offset
+    assert row["reason"] in ("not_json", "not_utf8")
+    assert "not json" in row["line_head"]
+    assert "not json" in run("rejects").out
+
+
+def test_status_shows_live_windows(
+    settings: Settings, run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("status", "--format", "json").out == "[]\n"
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(
+        "version: 1\nnamespaces:\n  team-1:\n    rules:\n"
+        "      - {id: cap, primitive: budget_threshold, period: hourly, limit_usd: 2, action: deny}\n"
+    )
+    from llmscope import LLMRequestContext  # noqa: PLC0415
+    from policy_runtime import PolicyRuntime  # noqa: PLC0415
+
+    gate = PolicyRuntime(
+        policy, telemetry_path=settings.telemetry_path, decisions_path=settings.decisions_path
+    )
+    context = LLMRequestContext(tenant_id="t", budget_namespace="team-1")
+    with gate.admit(
+        context=context, route_name="/answer-routed", model_tier="cheap", prompt="one two three"
+    ) as admission:
+        admission.settle(tokens_in=1000, tokens_out=100)
+    gate.close()
+    monkeypatch.setenv("POLICY_PATH", str(policy))
+    [row] = json.loads(run("status", "--format", "json").out)
+    assert (row["policy_id"], row["limit"], row["reserved"]) == ("cap", 2.0, 0.0)
+    assert row["spent"] > 0
+    assert f"{admission.request_id}" in run("explain", admission.request_id).out
+
+
+def test_the_module_is_the_command(settings: Settings) -> None:
+    for arguments, code in ((["--version"], 2), (["ask", "unsafe_routes", "--format", "json"], 0)):
+        ran = subprocess.run(
+            [sys.executable, "-m", "governance_pipeline", *arguments],
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert ran.returncode == code, ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(settings: Settings) -> None:
+    shell = f"{sys.executable} -m governance_pipeline ask cost_by_tenant_and_feature --format csv | head -c 5"
+    ran = subprocess.run(["sh", "-c", shell], capture_output=True, check=False, text=True)
+    assert "Traceback" not in ran.stderr
+    assert "BrokenPipe" not in ran.stderr
+
+
+def test_the_command_loads_dagster_only_to_run_it(settings: Settings) -> None:
+    probe = (
+        "import sys\n"
+        "from governance_pipeline.cli import main\n"
+        "try:\n    main(['ask', 'unsafe_routes', '--format', 'json'])\n"
+        "except SystemExit:\n    pass\n"
+        "print([name for name in ('dagster', 'rich', 'apprise') if name in sys.modules])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
