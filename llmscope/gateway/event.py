@@ -28,6 +28,7 @@ RESERVED_KEYS = (
 ) - {"routing_decision", "selected_model"}
 _LONGEST_DROPPED_NAME = 64
 _MOST_DROPPED_NAMES = 32
+_DEEPEST_METADATA = 64
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -91,7 +92,18 @@ def _names(dropped: Any) -> list[str]:
     return [str(name)[:_LONGEST_DROPPED_NAME] for name in dropped][:_MOST_DROPPED_NAMES]
 
 
+def _is_shallow(value: Any, levels: int = _DEEPEST_METADATA) -> bool:
+    """Whether containers nest at most `levels` deep: how deep a reader can go depends on its interpreter."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple, set, frozenset)):
+        return True
+    return levels > 0 and all(_is_shallow(item, levels - 1) for item in value)
+
+
 def _is_encodable(value: Any) -> bool:
+    if not _is_shallow(value):
+        return False
     try:
         return len(_ENCODER.encode(value)) < MAX_LINE_BYTES
     except (TypeError, ValueError, OverflowError, RecursionError):
