@@ -158,6 +158,7 @@ def _enrol(story: Story, drafts: Iterable[_Draft], position: int, experiment_id:
         draft.experiment_id = experiment_id if treated else story.control_of(experiment_id)
         costly = story.costly
         if treated and costly is not None and costly.experiment_id == experiment_id:
+            draft.tokens_in += costly.extra_tokens_in
             # One below the bound: an answer that is cut off would be no success.
             draft.tokens_out = min(draft.tokens_out * costly.output_factor, MAX_OUTPUT_TOKENS - 1)
             draft.model_tier = EXPENSIVE

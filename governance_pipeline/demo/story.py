@@ -5,7 +5,7 @@ so that a test can plant another culprit and see whether the pipeline finds that
 
     field        what is planted                                       the question it answers
     burner       one tenant's prompts of one feature carry ballast     1 margin per tenant and feature
-    costly       one experiment's treatment answers at length, dear    2 experiments
+    costly       one experiment's treatment is longer and dearer       2 experiments
     outage       a route's primary provider hangs, then fails          3 fallbacks that mask latency
     downgrade    a budget that a namespace outgrows; tier goes down    4 budget pressure
     deny         the same; requests are refused                        4 budget pressure
@@ -37,9 +37,11 @@ class MarginBurner:
 
 @dataclass(frozen=True, slots=True)
 class CostlyExperiment:
-    """An experiment whose treatment answers `output_factor` times as long, on the dear tier, no better."""
+    """An experiment whose treatment brings examples along (`extra_tokens_in`) and answers `output_factor`
+    times as long, on the dear tier, and succeeds no more often for it."""
 
     experiment_id: str
+    extra_tokens_in: int = 4_000
     output_factor: int = 3
 
 

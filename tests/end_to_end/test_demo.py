@@ -53,7 +53,9 @@ STORIES = {
     "as_told": TOLD,
     "another_tenant": replace(TOLD, burner=MarginBurner("harbor-freight", CHAT)),
     "the_largest_tenant": replace(TOLD, burner=MarginBurner("northwind", CODE)),
-    "another_experiment": replace(TOLD, costly=CostlyExperiment("polite-tone")),
+    "another_experiment_on_code": replace(
+        TOLD, costly=CostlyExperiment("polite-tone"), experiment_feature=CODE
+    ),
     "other_routes": replace(
         TOLD, outage=Outage("/code-complete", start_minute=25, minutes=9), unsafe=UnsafeRoute("/code-review")
     ),
@@ -67,7 +69,17 @@ STORIES = {
         anomaly_min_samples=25,
         spike=CostSpike(CHAT, hour=-1, start_minute=20, minutes=10),
     ),
-    "another_seed": replace(TOLD, seed=7),
+    "everything_else_and_another_seed": replace(
+        TOLD,
+        seed=7,
+        burner=MarginBurner("ember-health", CODE),
+        costly=CostlyExperiment("polite-tone"),
+        outage=Outage("/summarize", start_minute=2, minutes=12),
+        downgrade=BudgetLimit("trial", 4.0 / 9),
+        deny=BudgetLimit("batch", 4.0 / 9),
+        unsafe=UnsafeRoute("/code-review"),
+        spike=CostSpike(CODE, start_minute=22, minutes=7),
+    ),
 }
 
 
@@ -154,6 +166,15 @@ def test_the_pipeline_names_whom_the_story_accuses(tmp_path: Path, name: str) ->
             for word in [culprit] if isinstance(culprit, str) else culprit:
                 assert word in sentences[question]
                 assert word in told
+    _assert_it_fits_eighty_columns(told, tmp_path)
+
+
+def _assert_it_fits_eighty_columns(told: str, here: Path) -> None:
+    """No line is wider, lines to be copied whole apart, and no name in a table is broken."""
+    lines = [line for line in told.splitlines() if str(here) not in line and "governance" not in line]
+    assert max(map(len, lines)) <= 80
+    for whole in ("long-form-control", "costlier_no_better", "not_masking", "/code-complete", "aurora-legal"):
+        assert whole in told
 
 
 @pytest.mark.parametrize("seed", [2023, 7])
@@ -167,11 +188,10 @@ def test_where_nothing_is_planted_nobody_is_named(tmp_path: Path, seed: int) -> 
 
 def test_the_answers_are_the_same_whatever_the_hour_of_the_run(tmp_path: Path) -> None:
     story = replace(TOLD, history_every=32)
-    instants = (NOW, datetime(2027, 1, 4, 0, 13, 59, tzinfo=UTC), datetime(2028, 2, 29, 12, 0, tzinfo=UTC))
-    first, *others = (_run(tmp_path / f"demo{n}", story, now)[0] for n, now in enumerate(instants))
-    for other in others:
-        assert other.answers == first.answers
-        assert _named(other) == _named(first)
+    instants = (NOW, datetime(2028, 2, 29, 0, 13, 59, tzinfo=UTC))
+    first, other = (_run(tmp_path / f"demo{n}", story, now)[0] for n, now in enumerate(instants))
+    assert other.answers == first.answers
+    assert _named(other) == _named(first)
 
 
 def _plain_sums(telemetry: Path) -> dict[tuple[str, str], Decimal]:
@@ -249,12 +269,3 @@ def _run_what_the_demo_suggests(told: str, environ: dict[str, str], here: Path) 
         )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout.strip(), command
-
-
-def test_the_tables_fit_a_terminal_of_eighty_columns(tmp_path: Path) -> None:
-    result, told = _run(tmp_path / "demo", TOLD)
-    assert result.counts.first_denied is not None
-    narrow = [line for line in told.splitlines() if str(tmp_path) not in line and "governance" not in line]
-    assert max(map(len, narrow)) <= 80
-    for whole in ("long-form-control", "costlier_no_better", "not_masking", "/code-complete", "cobalt-bank"):
-        assert whole in told

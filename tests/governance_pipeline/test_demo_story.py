@@ -98,11 +98,13 @@ def test_only_the_burners_requests_carry_ballast(tenant_id: str, feature_id: str
         assert request.tokens_in - quiet[request_id].tokens_in == (8_000 if burns else 0)
 
 
-def test_only_the_treatment_of_the_costly_experiment_answers_longer() -> None:
+def test_only_the_treatment_of_the_costly_experiment_is_longer() -> None:
     quiet = _by_id(QUIET)
     for request_id, request in _by_id(replace(QUIET, costly=CostlyExperiment("polite-tone"))).items():
-        factor = 3 if request.experiment_id == "polite-tone" else 1
-        assert request.tokens_out == min(quiet[request_id].tokens_out * factor, 1_999)
+        treated = request.experiment_id == "polite-tone"
+        before = quiet[request_id]
+        assert request.tokens_in - before.tokens_in == (4_000 if treated else 0)
+        assert request.tokens_out == min(before.tokens_out * (3 if treated else 1), 1_999)
 
 
 @pytest.mark.parametrize("hour", [0, -1])
