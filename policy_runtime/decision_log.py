@@ -43,14 +43,16 @@ class DecisionLog:
     def try_enter(self) -> bool:
         """Take mutex and admission lock, or neither; never waits.
 
-        Raises:
-            OSError: the lock file cannot be created.
+        A lock file that cannot be created is a lock that cannot be had: the decision is made without
+        it and says so.
         """
         if not self.mutex.acquire(blocking=False):
             return False
         entered = False
         try:
             entered = self._lock.try_acquire()
+        except OSError as exc:
+            logger.error("the admission lock cannot be taken: %s", exc)
         finally:
             if not entered:
                 self.mutex.release()

@@ -1,38 +1,36 @@
 """Events from log lines, and the cold start: reading only what the longest window needs.
 
-A log is in time order but for a bounded disorder, so where the window begins is found by bisection.
-Rotated siblings are read as far back as the window reaches. What does not belong here: what the
-events mean (`ledger`).
+Rotated siblings are read as far back as the window reaches (`generations`). What does not belong here:
+what the events mean (`ledger`).
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from pathlib import Path
 
 import msgspec
 
 from llmscope.errors import MalformedLine
-from llmscope.event_log import (
-    FINGERPRINT_BYTES,
-    LogTail,
-    fingerprint_of,
-    iter_lines,
-    open_log,
-    rotated_siblings,
+from llmscope.event_log import MAX_LINE_BYTES, LeftGeneration, LogTail, fingerprint_of, iter_lines
+from llmscope.money import MAX_USD, to_nano
+from llmscope.telemetry_line import Number, Text, explain_undecodable, read_usage, require_utf8, text_of
+from llmscope.timestamps import parse_micros
+from policy_runtime.generations import (
+    Generation,
+    first_offset_since,
+    generations_since,
+    open_generations,
 )
-from llmscope.money import to_nano
-from llmscope.telemetry_line import Number, Text, explain_undecodable, read_usage, text_of
-from llmscope.timestamps import MICROS, parse_micros
 from policy_runtime.labels import labels_for
 from policy_runtime.ledger import Admitted, Ledger
 
-# How far out of order lines may stand for the bisection to find every one of a window.
-DISORDER_US = 15 * 60 * MICROS
-# Below this the rest is read in full rather than halved further.
-_BISECT_UNTIL_BYTES = 64 << 10
-_PROBE_BYTES = 64 << 10
-_SIBLING_BYTES = 8 << 20
+# File times are compared with this much room, for what keeps them in whole seconds.
+_FILE_TIME_NS = 2_000_000_000
+# Enough for what is rotated within that time.
+_GENERATIONS_REMEMBERED = 64
+_MOST_TOKENS = 1 << 53
 
 
 class FoldedDecision(msgspec.Struct, gc=False):
@@ -53,6 +51,8 @@ class FoldedDecision(msgspec.Struct, gc=False):
     effective_model_tier: Text = None
     decision: Text = None
     policy_id: Text = None
+    estimated_cost_usd: Number = None
+    requested_estimated_cost_usd: Number = None
     reserved_cost_usd: Number = None
     reserved_tokens: Number = None
     reservation_expires_at: str | None = None
@@ -62,35 +62,42 @@ class FoldedDecision(msgspec.Struct, gc=False):
     window_start: str | None = None
 
 
-class _Stamped(msgspec.Struct, gc=False):
-    timestamp: str | None = None
-
-
 _DECISION = msgspec.json.Decoder(FoldedDecision)
-_STAMPED = msgspec.json.Decoder(_Stamped)
 
 
-def fold_decision_line(ledger: Ledger, line: bytes) -> None:
-    """Fold one line of the decision log.
+def fold_decision_line(ledger: Ledger, line: bytes, since_us: int = 0) -> None:
+    """Fold one line of the decision log, unless it is dated before `since_us`.
 
     Raises:
         MalformedLine: the line is a reject; the fold goes on without it.
     """
+    if len(line) >= MAX_LINE_BYTES:
+        raise MalformedLine("too_long", f"{len(line)} bytes")
     try:
         event = _DECISION.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise MalformedLine(*explain_undecodable(line, exc)) from None
+    if not line.isascii():
+        require_utf8(line)
+    for cost in (event.estimated_cost_usd, event.requested_estimated_cost_usd, event.reserved_cost_usd):
+        if cost is not None and not 0 <= cost < MAX_USD:
+            raise MalformedLine("bad_cost", str(cost)[:64])
     at_us = parse_micros(event.timestamp or "")
+    if at_us < since_us:
+        return
     kind = event.event or "decision"
     if kind == "decision":
         _fold_decision(ledger, event, at_us)
     elif kind == "reservation_extended":
         if event.reservation_expires_at is not None:
-            ledger.extend(text_of(event.request_id) or "", parse_micros(event.reservation_expires_at))
+            expires_us = parse_micros(event.reservation_expires_at)
+            ledger.extend(text_of(event.request_id) or "", expires_us, at_us)
     elif kind == "budget_alert":
+        if event.threshold is None or not 0 < event.threshold <= 1:
+            return
         scope = (text_of(event.charged_namespace) or "", *(event.scope or {}).values())
         start = parse_micros(event.window_start) if event.window_start else 0
-        ledger.alerted(text_of(event.policy_id) or "", scope, float(event.threshold or 0), at_us, start)
+        ledger.alerted(text_of(event.policy_id) or "", scope, float(event.threshold), at_us, start)
     elif kind == "policy_loaded":
         ledger.policy_hash_in_log = text_of(event.policy_hash)
 
@@ -114,7 +121,7 @@ def _fold_decision(ledger: Ledger, event: FoldedDecision, at_us: int) -> None:
             text_of(event.request_id) or "",
             at_us,
             to_nano(event.reserved_cost_usd or 0),
-            int(event.reserved_tokens or 0),
+            int(min(max(event.reserved_tokens or 0, 0), _MOST_TOKENS)),
             parse_micros(expires) if expires else at_us + ledger.policy.ttl_us,
             labels,
             text_of(event.model),
@@ -139,132 +146,90 @@ class LogFollower:
         self.tail = LogTail(path)
         self.rejected = 0
         self._decisions = decisions
+        self._since_us = 0
+        self._read_before: deque[LeftGeneration] = deque(maxlen=_GENERATIONS_REMEMBERED)
 
     def fold_new(self, ledger: Ledger) -> None:
-        """Fold what was appended since the last look."""
+        """Fold what was appended since the last look, in whatever file it has ended up since."""
         for chunk in self.tail.poll():
-            self._fold(ledger, chunk.data, chunk.offset)
+            self._fold(ledger, chunk.data, chunk.offset, self.tail.head_of(chunk.source))
+        if self.tail.left:
+            self._fold_missed(ledger)
 
     def fold_since(self, ledger: Ledger, since_us: int) -> None:
-        """Fold everything dated from `since_us` on, rotated siblings first, and follow from there."""
+        """Fold everything dated from `since_us` on, rotated siblings first, and follow from there.
+
+        Older decisions are left out even where they are read: their bills may not be.
+        """
+        self._since_us = since_us
         self.tail.seek(0)
         descriptor = self.tail.descriptor
-        live = None if descriptor is None else os.fstat(descriptor)
-        recent: list[Path] = []
-        for sibling in rotated_siblings(self.path):
-            stat = sibling.stat()
-            if live is not None and (stat.st_dev, stat.st_ino) == (live.st_dev, live.st_ino):
-                continue
-            last_us = _last_timestamp(sibling)
-            if last_us is not None and last_us < since_us:
-                break
-            recent.append(sibling)
-        for sibling in reversed(recent):
-            self._fold_sibling(ledger, sibling, since_us)
-        if descriptor is not None and live is not None:
-            self.tail.seek_open(first_offset_since(descriptor, live.st_size, since_us))
+        generations = open_generations(self.path, self.tail.identities)
+        try:
+            for generation in generations_since(generations, since_us):
+                self._fold_generation(ledger, generation, since_us)
+        finally:
+            _close(generations)
+        if descriptor is not None:
+            size = os.fstat(descriptor).st_size
+            self.tail.seek_open(first_offset_since(descriptor, size, since_us))
         self.fold_new(ledger)
 
-    def _fold_sibling(self, ledger: Ledger, sibling: Path, since_us: int) -> None:
-        with open_log(sibling) as stream:
-            if _is_plain(sibling):
-                stream.seek(first_offset_since(stream.fileno(), sibling.stat().st_size, since_us))
-            offset, rest = stream.tell(), b""
-            while data := stream.read(_SIBLING_BYTES):
-                data = rest + data
-                end = data.rfind(b"\n") + 1
-                self._fold(ledger, data[:end], offset)
-                offset, rest = offset + end, data[end:]
-            if rest:
-                self._fold(ledger, rest, offset)
+    def _fold_missed(self, ledger: Ledger) -> None:
+        """Fold what was rotated away before this follower saw it: generations that came and went
+        between two looks, and what a copy-truncate copied that had not been read yet.
 
-    def _fold(self, ledger: Ledger, data: bytes, offset: int) -> None:
+        Folding a line twice is harmless: ids that are known change nothing.
+        """
+        left = self.tail.left
+        self._read_before.extend(left)
+        modified_ns = min(generation.modified_ns for generation in left) - _FILE_TIME_NS
+        last_decision_us, policy_hash = ledger.last_decision_us, ledger.policy_hash_in_log
+        generations = open_generations(self.path, self.tail.identities)
+        try:
+            for generation in reversed(generations):
+                if generation.modified_ns < modified_ns:
+                    continue
+                read = [
+                    old.offset
+                    for old in self._read_before
+                    if old.head and generation.head.startswith(old.head)
+                ]
+                since_us = ledger.now_us - 2 * ledger.longest_us
+                end = self._fold_generation(ledger, generation, since_us, max(read, default=0))
+                self._read_before.append(
+                    LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
+                )
+        finally:
+            _close(generations)
+        self.tail.left = []
+        ledger.last_decision_us, ledger.policy_hash_in_log = last_decision_us, policy_hash
+
+    def _fold_generation(self, ledger: Ledger, generation: Generation, since_us: int, begin: int = 0) -> int:
+        end = begin
+        for offset, data in generation.pieces(since_us, begin):
+            self._fold(ledger, data, offset, generation.head)
+            end = offset + len(data)
+        return end
+
+    def _fold(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
         for at, line in iter_lines(data, offset):
             if not line or line.isspace():
                 continue
             try:
                 if self._decisions:
-                    fold_decision_line(ledger, line)
+                    fold_decision_line(ledger, line, self._since_us)
                     continue
                 usage = read_usage(line, "")
                 if usage is not None:
                     if not usage.request_id:
-                        usage = msgspec.structs.replace(usage, request_id=self._identity(at))
+                        line_id = f"line:{fingerprint_of(head).sha256[:32]}:{at}"
+                        usage = msgspec.structs.replace(usage, request_id=line_id)
                     ledger.bill(usage)
             except MalformedLine:
                 self.rejected += 1
 
-    def _identity(self, offset: int) -> str:
-        descriptor = self.tail.descriptor
-        head = b"" if descriptor is None else os.pread(descriptor, FINGERPRINT_BYTES, 0)
-        return f"line:{fingerprint_of(head).sha256[:32]}:{offset}"
 
-
-def first_offset_since(fd: int, size: int, since_us: int) -> int:
-    """A line's beginning before which every line is dated before `since_us`, given bounded disorder.
-
-    Bisects by the lines' timestamps, allowing 15 minutes of disorder; a probe that hits a line without
-    a readable timestamp looks at the next.
-    """
-    target_us = since_us - DISORDER_US
-    low, high = 0, size
-    while high - low > _BISECT_UNTIL_BYTES:
-        middle = (low + high) // 2
-        found = _next_stamped_line(fd, middle, high)
-        if found is None:
-            high = middle
-            continue
-        begin, at_us = found
-        if at_us < target_us:
-            low = begin
-        else:
-            high = middle
-    return low
-
-
-def _next_stamped_line(fd: int, start: int, end: int) -> tuple[int, int] | None:
-    """Offset and instant of the first line that begins after `start` and can be dated."""
-    position = start
-    pending = b""
-    while position < end:
-        data = os.pread(fd, _PROBE_BYTES, position)
-        if not data:
-            return None
-        block = pending + data
-        block_start = position - len(pending)
-        begin = block.find(b"\n") + 1
-        while 0 < begin < len(block):
-            stop = block.find(b"\n", begin)
-            if stop < 0:
-                break
-            at_us = _timestamp_of(block[begin:stop])
-            if at_us is not None:
-                return (block_start + begin, at_us) if block_start + begin < end else None
-            begin = stop + 1
-        pending = block[max(0, begin - 1) :] if begin else b""
-        position += len(data)
-    return None
-
-
-def _timestamp_of(line: bytes) -> int | None:
-    try:
-        stamp = _STAMPED.decode(line).timestamp
-        return None if stamp is None else parse_micros(stamp)
-    except (msgspec.DecodeError, UnicodeDecodeError, MalformedLine, RecursionError):
-        return None
-
-
-def _is_plain(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(2) != b"\x1f\x8b"
-
-
-def _last_timestamp(path: Path) -> int | None:
-    """When the last datable line of a plain file was written; None for gzip (it must be read to know)."""
-    if not _is_plain(path):
-        return None
-    with path.open("rb") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - _PROBE_BYTES))
-        lines = stream.read().splitlines()
-    return next((at for at in map(_timestamp_of, reversed(lines)) if at is not None), None)
+def _close(generations: list[Generation]) -> None:
+    for generation in generations:
+        generation.close()

@@ -20,6 +20,7 @@ from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy
 
 # Repeats are recognised among at least the last million ids (two generations of this many).
 DUPLICATE_HORIZON = 1_000_000
+_FIRST_ALERT_SWEEP = 1024
 
 
 class Admitted(NamedTuple):
@@ -84,6 +85,7 @@ class Ledger:
         self._expiries: list[tuple[int, str]] = []
         self._settled = RecentIds(duplicate_horizon)
         self._last_alerts: dict[tuple[str, Scope, float], tuple[int, int]] = {}
+        self._sweep_alerts_at = _FIRST_ALERT_SWEEP
         anomaly_rules = [
             rule for namespace in policy.namespaces.values() for rule in namespace.rules
             if isinstance(rule, CostAnomaly)
@@ -145,37 +147,37 @@ class Ledger:
             if held is not None:
                 if held.expires_us <= self.now_us:
                     self._lapse(request_id, held)
-            else:
-                self._lapsed.pop(request_id, None)
+                continue
+            held = self._lapsed.get(request_id)
+            if held is not None and held.expires_us + self.longest_us <= self.now_us:
+                del self._lapsed[request_id]
 
     def admit(self, admitted: Admitted) -> None:
         """Fold a decision that allowed or downgraded: its reservation opens."""
         request_id = admitted.request_id
         if self.knows(request_id):
             return
-        labels = admitted.labels
-        charged = self.policy.charged_namespace(labels.budget_namespace)
-        postings: list[tuple[Meter, int]] = []
-        if charged is not None:
-            for book in self.books(charged):
-                if book.meters:
-                    self._post_admission(book, book.scope(charged, labels), admitted, postings)
-        self._open[request_id] = Held(admitted, postings)
+        self._open[request_id] = Held(admitted, self._post_admission(admitted, counts_request=True))
         heapq.heappush(self._expiries, (admitted.expires_us, request_id))
 
-    def extend(self, request_id: str, expires_us: int) -> None:
-        """Fold an extension: an open reservation now lapses at `expires_us`."""
-        held = self._open.get(request_id)
-        if held is None:
-            held = self._lapsed.pop(request_id, None)
-            if held is None or expires_us <= self.now_us:
-                return
+    def extend(self, request_id: str, expires_us: int, at_us: int) -> None:
+        """Fold an extension written at `at_us`: a reservation, lapsed or not, lapses at `expires_us` instead.
+
+        At the latest one longest window after its admission, and not once that is over: a gate that
+        starts reads no further back.
+        """
+        held = self.held(request_id)
+        if held is None or at_us >= held.admitted.timestamp_us + self.longest_us:
+            return
+        if request_id in self._lapsed:
+            del self._lapsed[request_id]
             for meter, amount in held.postings:
                 meter.lapsed.add(held.expires_us, -amount)
-                meter.reserved += amount
+            held.postings = self._post_admission(held.admitted, counts_request=False)
             self._open[request_id] = held
-        held.expires_us = expires_us
-        heapq.heappush(self._expiries, (expires_us, request_id))
+        latest_us = max(held.admitted.expires_us, held.admitted.timestamp_us + self.longest_us)
+        held.expires_us = min(expires_us, latest_us)
+        heapq.heappush(self._expiries, (held.expires_us, request_id))
 
     def bill(self, usage: Usage) -> None:
         """Fold a telemetry line: a known cost is spent and settles its reservation."""
@@ -204,7 +206,14 @@ class Ledger:
         self, policy_id: str, scope: Scope, fraction: float, at_us: int, window_start_us: int
     ) -> None:
         """Fold a `budget_alert`: this crossing has been told."""
-        self._last_alerts[(policy_id, scope, fraction)] = (at_us, window_start_us)
+        key = (policy_id, scope, fraction)
+        alerts = self._last_alerts
+        alerts[key] = max(alerts.get(key, (0, 0)), (at_us, window_start_us))
+        if len(alerts) >= self._sweep_alerts_at:
+            # Told longer ago than any window is long: it would be told again anyway.
+            for old in [old for old, (told_us, _) in alerts.items() if at_us - told_us >= self.longest_us]:
+                del alerts[old]
+            self._sweep_alerts_at = max(_FIRST_ALERT_SWEEP, 2 * len(alerts))
 
     def alert_is_due(
         self, rule: BudgetThreshold, scope: Scope, fraction: float, window_start_us: int
@@ -220,19 +229,27 @@ class Ledger:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _post_admission(
-        self, book: Book, scope: Scope, admitted: Admitted, postings: list[tuple[Meter, int]]
-    ) -> None:
-        for meters in book.meters:
-            meter = _meter_or_none(meters, scope, self.now_us)
-            if meter is None:
+    def _post_admission(self, admitted: Admitted, *, counts_request: bool) -> list[tuple[Meter, int]]:
+        postings: list[tuple[Meter, int]] = []
+        charged = self.policy.charged_namespace(admitted.labels.budget_namespace)
+        if charged is None:
+            return postings
+        for book in self.books(charged):
+            if not book.meters:
                 continue
-            if meters.unit == "requests":
-                meter.window.add(admitted.timestamp_us, 1)
-                continue
-            amount = admitted.reserved_nano if meters.unit == "nano_usd" else admitted.reserved_tokens
-            meter.reserved += amount
-            postings.append((meter, amount))
+            scope = book.scope(charged, admitted.labels)
+            for meters in book.meters:
+                meter = _meter_or_none(meters, scope, self.now_us)
+                if meter is None:
+                    continue
+                if meters.unit == "requests":
+                    if counts_request:
+                        meter.window.add(admitted.timestamp_us, 1)
+                    continue
+                amount = admitted.reserved_nano if meters.unit == "nano_usd" else admitted.reserved_tokens
+                meter.reserved += amount
+                postings.append((meter, amount))
+        return postings
 
     def _post_bill(
         self, book: Book, scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool

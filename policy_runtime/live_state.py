@@ -11,9 +11,11 @@ from pathlib import Path
 from llmscope.clock import Clock
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime.decision_record import TelemetryPosition
+from policy_runtime.generations import DISORDER_US
 from policy_runtime.history import LogFollower
 from policy_runtime.ledger import Ledger
 from policy_runtime.policy import Policy
+from policy_runtime.windows import longest_bucket_us
 
 logger = logging.getLogger("policy_runtime")
 
@@ -48,22 +50,20 @@ class LiveState:
                 ledger = self._start(to_micros(self._clock.now()))
             else:
                 self._fold_new(ledger)
+            now_us = to_micros(self._clock.now())
+            if now_us < ledger.now_us - CLOCK_TOLERANCE_US:
+                # Time stepped back: what had left the windows at the later instant belongs to them again.
+                ledger = self._start(now_us)
         except OSError as exc:
             logger.error("the logs cannot be read: %s", exc)
             degraded = f"read: {exc.strerror}"
-            if ledger is None:
-                ledger = Ledger(self.policy)
+            ledger = self._ledger or ledger or Ledger(self.policy)
         now_us = to_micros(self._clock.now())
         if ledger.last_decision_us > now_us:
             if ledger.last_decision_us - now_us <= CLOCK_TOLERANCE_US:
                 now_us = ledger.last_decision_us
             else:
                 degraded = degraded or "clock"
-        if now_us < ledger.now_us - CLOCK_TOLERANCE_US:
-            # Time stepped back: what had left the windows at the later instant belongs to them again.
-            last_decision_us = ledger.last_decision_us
-            ledger = self._start(now_us)
-            ledger.last_decision_us = last_decision_us
         ledger.advance(now_us)
         return ledger, now_us, degraded
 
@@ -97,8 +97,11 @@ class LiveState:
         ledger = Ledger(self.policy)
         decisions = LogFollower(self._decisions_path, decisions=True)
         telemetry = [LogFollower(path, decisions=False) for path in self._telemetry_paths]
-        decisions.fold_since(ledger, now_us - max(ledger.longest_us, self.policy.ttl_us))
+        # A bucket leaves its window late by up to its own length, and a lapse is dated at its expiry.
+        since_us = now_us - ledger.longest_us - longest_bucket_us(ledger.longest_us) - self.policy.ttl_us
+        decisions.fold_since(ledger, since_us)
         for follower in telemetry:
-            follower.fold_since(ledger, now_us - ledger.longest_us)
+            # Every decision that is folded finds its bill, else it would reserve for nothing.
+            follower.fold_since(ledger, since_us - DISORDER_US)
         self._ledger, self._decisions, self._telemetry = ledger, decisions, telemetry
         return ledger

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from llmscope.timestamps import MICROS
 from policy_runtime.errors import PolicyRuntimeError
 from policy_runtime.labels import Labels
 from policy_runtime.policy import (
@@ -20,6 +21,8 @@ from policy_runtime.policy import (
 from policy_runtime.windows import RollingWindow, Window, budget_window
 
 _FIRST_SWEEP = 1024
+# Time alone makes nothing idle faster than this: with all scopes in use, sweeping more often finds nothing.
+_SWEEP_PAUSE_US = MICROS
 # A mean is kept as one integer per bucket: the count above, the sum below this bit.
 _COUNT_SHIFT = 80
 _COUNT_UNIT = 1 << _COUNT_SHIFT
@@ -62,7 +65,9 @@ class Meter:
 class Meters:
     """One limit's meters, by scope."""
 
-    __slots__ = ("_max_scopes", "_period_us", "_rule", "_sweep_at", "_zone", "by_scope", "unit")
+    __slots__ = (
+        "_max_scopes", "_period_us", "_rule", "_sweep_at", "_swept_us", "_zone", "by_scope", "unit"
+    )  # fmt: skip
 
     def __init__(self, unit: str, rule: BudgetThreshold | None, period_us: int, policy: Policy) -> None:
         self.unit = unit
@@ -71,6 +76,7 @@ class Meters:
         self._zone = policy.zone
         self._max_scopes = policy.max_scopes
         self._sweep_at = _FIRST_SWEEP
+        self._swept_us = 0
         self.by_scope: dict[Scope, Meter] = {}
 
     def meter(self, scope: Scope, now_us: int) -> Meter:
@@ -81,7 +87,10 @@ class Meters:
         """
         meter = self.by_scope.get(scope)
         if meter is None:
-            if len(self.by_scope) >= min(self._sweep_at, self._max_scopes):
+            if (
+                len(self.by_scope) >= min(self._sweep_at, self._max_scopes)
+                and now_us >= self._swept_us + _SWEEP_PAUSE_US
+            ):
                 self._sweep(now_us)
             if len(self.by_scope) >= self._max_scopes:
                 raise TooManyScopes(
@@ -100,6 +109,7 @@ class Meters:
     def _sweep(self, now_us: int) -> None:
         for scope in [scope for scope, meter in self.by_scope.items() if meter.is_idle(now_us)]:
             del self.by_scope[scope]
+        self._swept_us = now_us
         self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.by_scope))
 
 
@@ -148,25 +158,30 @@ class MeanWindow:
 class Means:
     """Recent means by key, bounded in number: idle keys go, and past the bound new keys are not kept."""
 
-    __slots__ = ("_by_key", "_max_keys", "_period_us", "_sweep_at")
+    __slots__ = ("_by_key", "_max_keys", "_period_us", "_sweep_at", "_swept_us")
 
     def __init__(self, period_us: int, max_keys: int) -> None:
         self._period_us = period_us
         self._max_keys = max_keys
         self._sweep_at = _FIRST_SWEEP
+        self._swept_us = 0
         self._by_key: dict[tuple[str | None, ...], MeanWindow] = {}
 
     def add(self, key: tuple[str | None, ...], at_us: int, value: int, now_us: int) -> None:
         """Count `value` under `key`."""
         window = self._by_key.get(key)
         if window is None:
-            if len(self._by_key) >= min(self._sweep_at, self._max_keys):
+            if (
+                len(self._by_key) >= min(self._sweep_at, self._max_keys)
+                and now_us >= self._swept_us + _SWEEP_PAUSE_US
+            ):
                 idle = [old for old, kept in self._by_key.items() if not kept.at(now_us)[0]]
                 for old in idle:
                     del self._by_key[old]
+                self._swept_us = now_us
                 self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._by_key))
-                if len(self._by_key) >= self._max_keys:
-                    return
+            if len(self._by_key) >= self._max_keys:
+                return
             window = self._by_key[key] = MeanWindow(self._period_us)
         window.add(at_us, value)
 

@@ -52,6 +52,11 @@ class Window(Protocol):
         ...
 
 
+def longest_bucket_us(period_us: int) -> int:
+    """The longest bucket of any rolling window of at most `period_us`: a 3600th, at least one second."""
+    return max(MICROS, period_us // _BUCKETS_PER_PERIOD)
+
+
 class RollingWindow:
     """The sum over the last `period_us`, in buckets of a 3600th of it but at least one second.
 
@@ -62,7 +67,7 @@ class RollingWindow:
 
     def __init__(self, period_us: int) -> None:
         self.period_us = period_us
-        self.bucket_us = max(MICROS, period_us // _BUCKETS_PER_PERIOD)
+        self.bucket_us = longest_bucket_us(period_us)
         self._buckets: dict[int, int] = {}
         self._order: list[int] = []
         self._first_live = -(1 << 62)

@@ -103,14 +103,17 @@ class LogWriter:
     def append_unserialised(self, line: bytes) -> None:
         """One `O_APPEND` write without any lock, for a writer that could not get it in time.
 
-        The line is whole; a torn tail before it may swallow it, which is why a lock is normal.
+        The line is whole, and a torn tail before it is ended by the same write; only what is torn
+        between the look and the write could still swallow it, which is why a lock is normal.
         """
         if len(line) >= MAX_LINE_BYTES:
             raise LineTooLong(f"{self.path}: a line of {len(line)} bytes; the limit is {MAX_LINE_BYTES}")
         with self._thread_lock:
             try:
                 fd = self._current_descriptor()
-                data = line + b"\n"
+                size = os.fstat(fd).st_size
+                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                data = b"\n" + line + b"\n" if torn else line + b"\n"
                 if os.write(fd, data) != len(data):
                     raise ShortWrite(f"{self.path}: the disk took only part of a line")
             except EventLogError:

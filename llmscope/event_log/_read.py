@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, NamedTuple, cast
 
 from llmscope.event_log._lock import close_quietly
@@ -16,8 +19,16 @@ FINGERPRINT_BYTES = 1024
 # A reader that is far behind takes its backlog in pieces of this size.
 CHUNK_BYTES = 4 << 20
 # How much of what was read last is compared before reading on: a file that was truncated and has
-# since grown past the offset shows other bytes there.
-_OVERLAP_BYTES = 64
+# since grown past the offset shows other bytes there. Enough for a line with its request id: lines
+# end alike, and a shorter stretch could be found again at the same place by chance.
+_OVERLAP_BYTES = 4096
+# A generation that was renamed away is looked at for this long: a writer that had found itself at the
+# path just before may be about to write.
+_RETIRED_SECONDS = 5.0
+
+
+# What stands beside a log and is no generation of it.
+_NOT_ROTATED = (".lock", ".checkpoint", ".checkpoint.new")
 
 
 class Fingerprint(NamedTuple):
@@ -45,6 +56,22 @@ class Chunk(NamedTuple):
     data: bytes
 
 
+class LeftGeneration(NamedTuple):
+    """How far a generation was read that is no longer at the path.
+
+    Attributes:
+        head: its first bytes, at most 1024.
+        offset: everything before it has been read.
+        modified_ns: when it had been written to last, nanoseconds since 1970.
+        identity: device and inode while it is still a file of its own; None after a truncation.
+    """
+
+    head: bytes
+    offset: int
+    modified_ns: int
+    identity: tuple[int, int] | None
+
+
 @dataclass(slots=True)
 class _OpenLog:
     fd: int
@@ -54,6 +81,9 @@ class _OpenLog:
     overlap: bytes = b""
     overlong: bool = False
     fingerprint: Fingerprint | None = None
+    head: bytes = b""
+    modified_ns: int = 0
+    retired_at: float = 0.0
 
 
 def fingerprint_of(head: bytes) -> Fingerprint:
@@ -88,52 +118,61 @@ def rotated_siblings(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         return []
-    siblings = [
-        sibling
-        for sibling in path.parent.iterdir()
-        if sibling.name.startswith(path.name + ".")
-        and not sibling.name.endswith(".lock")
-        and sibling.is_file()
-    ]
-    return sorted(siblings, key=lambda sibling: sibling.stat().st_mtime, reverse=True)
+    siblings: list[tuple[int, Path]] = []
+    for sibling in path.parent.iterdir():
+        if not sibling.name.startswith(path.name + ".") or sibling.name.endswith(_NOT_ROTATED):
+            continue
+        try:
+            stat = sibling.stat()
+        except FileNotFoundError:  # renamed or compressed between listing and looking
+            continue
+        if S_ISREG(stat.st_mode):
+            siblings.append((stat.st_mtime_ns, sibling))
+    return [sibling for _, sibling in sorted(siblings, reverse=True)]
 
 
 class LogTail:
     """Follows one log file from where it was read last, through rename rotation, copy-truncate and
-    deletion. One `stat` per poll when nothing is new."""
+    deletion. One `stat` per poll when nothing is new.
+
+    Attributes:
+        left: the generations that are no longer at the path, since somebody last cleared the list:
+            between two looks there may have been others, which only a look at the rotated siblings finds.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
+        self.left: list[LeftGeneration] = []
         self._open: _OpenLog | None = None
+        self._retired: list[_OpenLog] = []
         self._generations = 0
 
-    def poll(self) -> list[Chunk]:
-        """Every whole line that was appended since the last call, oldest first.
+    def poll(self) -> Iterator[Chunk]:
+        """Every whole line that was appended since the last call, oldest first, as it is read.
 
         An unterminated tail stays pending until its newline arrives. Of a file that was renamed
-        away the rest is read before its successor is opened.
+        away the rest is read before its successor is opened, and what a writer that was about to
+        write still brings is read later.
         """
-        chunks: list[Chunk] = []
+        if self._retired:
+            yield from self._read_retired()
+        current = self._open
         try:
             named = os.stat(self.path)  # noqa: PTH116  once per decision of the gate
         except FileNotFoundError:
-            if self._open is not None:
-                self._read(self._open, os.fstat(self._open.fd).st_size, chunks)
-            return chunks
-        current = self._open
+            if current is not None:
+                yield from self._read(current, os.fstat(current.fd))
+            return
         if current is None or current.identity != (named.st_dev, named.st_ino):
             if current is not None:
-                self._read(current, os.fstat(current.fd).st_size, chunks)
-                close_quietly(current.fd)
+                yield from self._read(current, os.fstat(current.fd))
+                self._retire(current)
             self._open = current = self._open_path()
             if current is None:
-                return chunks
-            size = os.fstat(current.fd).st_size
-        else:
-            size = named.st_size
-        if size != current.offset:
-            self._read(current, size, chunks)
-        return chunks
+                return
+            named = os.fstat(current.fd)
+        if named.st_size != current.offset:
+            yield from self._read(current, named)
 
     def seek(self, offset: int) -> None:
         """Continue from `offset` of the file that is there now (a line must begin there)."""
@@ -186,8 +225,24 @@ class LogTail:
         """A number for the present file generation: it grows at each rotation or truncation."""
         return self._generations
 
+    @property
+    def identities(self) -> set[tuple[int, int]]:
+        """Device and inode of every file that is being followed."""
+        followed = self._retired if self._open is None else [*self._retired, self._open]
+        return {log.identity for log in followed}
+
+    def head_of(self, source: int) -> bytes:
+        """The first bytes (at most 1024) of the followed generation `source`."""
+        current = self._open
+        if current is not None and current.source == source:
+            return current.head
+        return next((log.head for log in self._retired if log.source == source), b"")
+
     def close(self) -> None:
-        """Close the descriptor; a later poll starts from the beginning of the file."""
+        """Close all descriptors; a later poll starts from the beginning of the file."""
+        retired, self._retired = self._retired, []
+        for log in retired:
+            close_quietly(log.fd)
         if self._open is not None:
             close_quietly(self._open.fd)
             self._open = None
@@ -199,9 +254,25 @@ class LogTail:
             return None
         opened = os.fstat(fd)
         self._generations += 1
-        return _OpenLog(fd, (opened.st_dev, opened.st_ino), self._generations)
+        return _OpenLog(fd, (opened.st_dev, opened.st_ino), self._generations, modified_ns=opened.st_mtime_ns)
 
-    def _read(self, log: _OpenLog, size: int, chunks: list[Chunk]) -> None:
+    def _retire(self, log: _OpenLog) -> None:
+        self.left.append(LeftGeneration(log.head, log.offset, log.modified_ns, log.identity))
+        log.retired_at = time.monotonic()
+        self._retired.append(log)
+
+    def _read_retired(self) -> Iterator[Chunk]:
+        for log in list(self._retired):
+            # Asked before the size is: a writer that held the lock meanwhile has written by then, and
+            # one that takes it later sees that the file was renamed.
+            is_last_look = time.monotonic() - log.retired_at >= _RETIRED_SECONDS and _is_unlocked(log.fd)
+            yield from self._read(log, os.fstat(log.fd))
+            if is_last_look:
+                self._retired.remove(log)
+                close_quietly(log.fd)
+
+    def _read(self, log: _OpenLog, stat: os.stat_result) -> Iterator[Chunk]:
+        size = stat.st_size
         if size < log.offset:
             self._restart(log)
         while log.offset < size:
@@ -213,6 +284,7 @@ class LogTail:
                 continue
             data = data[known:]
             end = data.rfind(b"\n") + 1
+            chunk = None
             if end == 0:
                 if len(data) < CHUNK_BYTES:
                     return
@@ -221,21 +293,38 @@ class LogTail:
                 begin = data.find(b"\n") + 1
                 log.overlong = False
                 if begin < end:
-                    chunks.append(Chunk(log.source, log.offset + begin, data[begin:end]))
+                    chunk = Chunk(log.source, log.offset + begin, data[begin:end])
             else:
-                chunks.append(Chunk(log.source, log.offset, data[:end]))
+                chunk = Chunk(log.source, log.offset, data[:end])
+            if len(log.head) < FINGERPRINT_BYTES:
+                log.head = os.pread(log.fd, FINGERPRINT_BYTES, 0)
             log.offset += end
             log.overlap = data[max(0, end - _OVERLAP_BYTES) : end]
+            log.modified_ns = stat.st_mtime_ns
+            if chunk is not None:
+                yield chunk
 
     def _restart(self, log: _OpenLog) -> None:
         """Copy-truncate: what the path holds now is another file in the same place."""
+        self.left.append(LeftGeneration(log.head, log.offset, log.modified_ns, None))
         self._generations += 1
         log.source, log.offset, log.overlap, log.overlong = self._generations, 0, b"", False
-        log.fingerprint = None
+        log.fingerprint, log.head = None, b""
 
     def _remember_overlap(self, log: _OpenLog) -> None:
+        stat = os.fstat(log.fd)
+        log.head, log.modified_ns = os.pread(log.fd, FINGERPRINT_BYTES, 0), stat.st_mtime_ns
         length = min(_OVERLAP_BYTES, log.offset)
         log.overlap = os.pread(log.fd, length, log.offset - length)
 
     def __del__(self) -> None:
         self.close()
+
+
+def _is_unlocked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return True
