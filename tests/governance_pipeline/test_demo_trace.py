@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from governance_pipeline.demo import trace
 from governance_pipeline.demo.errors import TraceError
 from governance_pipeline.demo.trace import (
     CHAT,
@@ -83,6 +85,15 @@ def test_a_missing_or_torn_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / TRACE_FILES[CODE]).write_bytes(whole[:10_000])
     with pytest.raises(TraceError, match=r"2023_code\.csv\.gz"):
         load_trace(tmp_path)
+
+
+def test_an_installed_package_brings_the_trace_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = tmp_path / "governance_pipeline" / "_data" / "traces"
+    monkeypatch.setattr(trace, "__file__", str(tmp_path / "governance_pipeline" / "demo" / "trace.py"))
+    with pytest.raises(TraceError, match="reinstall"):
+        trace_folder()
+    shutil.copytree(Path(__file__).resolve().parents[2] / "fixtures" / "traces", bundled)
+    assert trace_folder() == bundled
 
 
 def test_the_attribution_lies_beside_the_files() -> None:
