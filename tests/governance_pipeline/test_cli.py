@@ -347,8 +347,8 @@ def test_status_shows_live_windows(
         "version: 1\nnamespaces:\n  team-1:\n    rules:\n"
         "      - {id: cap, primitive: budget_threshold, period: hourly, limit_usd: 2, action: deny}\n"
     )
-    from llmscope import LLMRequestContext  # noqa: PLC0415
-    from policy_runtime import PolicyRuntime  # noqa: PLC0415
+    from llmscope import LLMRequestContext
+    from policy_runtime import PolicyRuntime
 
     gate = PolicyRuntime(
         policy, telemetry_path=settings.telemetry_path, decisions_path=settings.decisions_path
