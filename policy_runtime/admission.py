@@ -210,14 +210,17 @@ class Admission:
 
     def _write(self, line: bytes) -> None:
         self._settled = True
-        if not self._on_loop:
+        if self._on_loop:
+            try:
+                if self._gate.telemetry_writer.try_append(line) is None:
+                    self._unwritten.append(
+                        line
+                    )  # a contended log: written on leaving the block, off the loop
+            except EventLogError as exc:
+                self._tell_unwritten(exc)
+        else:
             self._append(line)
-            return
-        try:
-            if self._gate.telemetry_writer.try_append(line) is None:
-                self._unwritten.append(line)  # a contended log: written on leaving the block, off the loop
-        except EventLogError as exc:
-            self._tell_unwritten(exc)
+        self._gate.catch_up()
 
     def _append(self, line: bytes) -> None:
         try:

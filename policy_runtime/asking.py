@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from llmscope.context import LLMRequestContext
 from llmscope.gateway.tokens import estimate_tokens
@@ -15,8 +16,7 @@ from policy_runtime.policy import Policy
 from policy_runtime.records import usd_or_none
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One request as put to the gate, checked but not yet judged."""
 
     labels: Labels

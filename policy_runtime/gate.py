@@ -150,7 +150,7 @@ class PolicyRuntime:
             request_id,
         )
         record = await self.decide_async(ask)
-        return await gateway_client.call_llm(
+        result = await gateway_client.call_llm(
             prompt,
             str(record.effective_model_tier),
             route_name,
@@ -162,6 +162,8 @@ class PolicyRuntime:
             clock=self.clock,
             telemetry_path=self.telemetry_path,
         )
+        self.catch_up()
+        return result
 
     def admit(
         self,
@@ -313,6 +315,15 @@ class PolicyRuntime:
             records.reservation_extended(request_id, expires_us, now_us), self.policy.lock_timeout_seconds
         )
         return expires_us
+
+    def catch_up(self) -> None:
+        """Fold what is new outside the lock, if no other thread is at it: the next decision, which holds
+        the lock, then finds less to do."""
+        if self._log.mutex.acquire(blocking=False):
+            try:
+                self._state.catch_up()
+            finally:
+                self._log.mutex.release()
 
     def held(self, request_id: str) -> tuple[Held | None, bool]:
         """The id's reservation (open or lapsed), and whether a known bill for it was folded."""

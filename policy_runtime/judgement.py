@@ -29,6 +29,9 @@ from policy_runtime.policy import (
 )
 from policy_runtime.windows import RollingWindow
 
+# A budget of nothing is as full as can be.
+_FULL = float("inf")
+
 
 class Quote(NamedTuple):
     """What a request would cost on one tier.
@@ -51,8 +54,7 @@ class Quote(NamedTuple):
     price_version: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What is asked of the gate.
 
     Attributes:
@@ -104,7 +106,10 @@ class Judgement:
 class _Work:
     """The judgement in the making."""
 
-    __slots__ = ("alert", "crossings", "denials", "ledger", "now_us", "outcomes", "request", "watermarks")
+    __slots__ = (
+        "alert", "crossings", "denials", "fullest", "fullness", "ledger", "now_us", "outcomes", "request",
+        "watermarks",
+    )  # fmt: skip
 
     def __init__(self, ledger: Ledger, request: Request, now_us: int, rules: int) -> None:
         self.ledger = ledger
@@ -112,6 +117,8 @@ class _Work:
         self.now_us = now_us
         self.outcomes: list[RuleOutcome | None] = [None] * rules
         self.watermarks: dict[str, Watermark] = {}
+        self.fullest: Watermark | None = None
+        self.fullness = -1.0
         self.crossings: list[Crossing] = []
         self.denials: list[tuple[int, Rule, str, float | None]] = []
         self.alert: tuple[Rule, str] | None = None
@@ -141,7 +148,8 @@ def judge(ledger: Ledger, request: Request, quote_for: Callable[[str], Quote], n
         rule, reason = work.alert
     return Judgement(
         decision, reason, rule, effective, requested, outcomes,
-        _named_watermark(work, rule), retry_after, work.crossings,
+        work.watermarks.get(rule.id, work.fullest) if rule else work.fullest,
+        retry_after, work.crossings,
     )  # fmt: skip
 
 
@@ -193,14 +201,14 @@ def _evaluate(work: _Work, index: int, book: Book, effective: Quote) -> RuleOutc
         elif outcome.outcome == "error":
             _note_error(work, index, rule)
         return outcome
+    if isinstance(rule, CostAnomaly):
+        return _anomaly(work, rule, effective)
     if isinstance(rule, RateLimit):
         return _rate(work, index, book, rule, effective)
     if isinstance(rule, TokenLimit):
         return _tokens(work, index, rule, effective)
-    if isinstance(rule, ModelAllowlist):
-        return _allowlist(work, index, rule, effective)
-    assert isinstance(rule, CostAnomaly)
-    return _anomaly(work, rule, effective)
+    assert isinstance(rule, ModelAllowlist)
+    return _allowlist(work, index, rule, effective)
 
 
 def _budget(work: _Work, book: Book, rule: BudgetThreshold, quote: Quote) -> tuple[RuleOutcome, bool]:
@@ -215,6 +223,9 @@ def _budget(work: _Work, book: Book, rule: BudgetThreshold, quote: Quote) -> tup
     limit = rule.limit_nano
     watermark = Watermark(spent, reserved, limit, meter.window.start_at(work.now_us))
     work.watermarks[rule.id] = watermark
+    fullness = (spent + reserved) / limit if limit else _FULL
+    if fullness > work.fullness:
+        work.fullest, work.fullness = watermark, fullness
     if rule.alert_at:
         _note_crossings(work, rule, scope, watermark)
     outcome = RuleOutcome(
@@ -354,17 +365,3 @@ def _downgrade_reason(rule: Rule) -> str:
     if isinstance(rule, RoutePreference):
         return f"route_prefers_{rule.prefer_tier}"
     return "budget_exceeded"
-
-
-def _named_watermark(work: _Work, rule: Rule | None) -> Watermark | None:
-    """The numbers of the rule named, else of the budget nearest its limit."""
-    if rule is not None and rule.id in work.watermarks:
-        return work.watermarks[rule.id]
-    if not work.watermarks:
-        return None
-    return max(work.watermarks.values(), key=_fullness)
-
-
-def _fullness(watermark: Watermark) -> float:
-    used = watermark.spent_nano + watermark.reserved_nano
-    return used / watermark.limit_nano if watermark.limit_nano else float("inf")

@@ -67,6 +67,17 @@ class LiveState:
         ledger.advance(now_us)
         return ledger, now_us, degraded
 
+    def catch_up(self) -> None:
+        """Fold what is new without deciding anything, so that the next decision finds less to do.
+
+        A log that cannot be read is left for that decision to meet.
+        """
+        if self._ledger is not None:
+            try:
+                self._fold_new(self._ledger)
+            except OSError as exc:
+                logger.debug("the logs cannot be read: %s", exc)
+
     def forget(self) -> None:
         """Drop everything; the next `current` folds it from the logs again."""
         if self._decisions is not None:
