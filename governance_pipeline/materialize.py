@@ -10,18 +10,35 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dagster import DagsterEventType, ExecuteInProcessResult
+from dagster_shared.error import SerializableErrorInfo
 
 from governance_pipeline.alerts import load_sinks, raise_alerts
 from governance_pipeline.answers import published_alerts
 from governance_pipeline.dagster_home import open_instance
 from governance_pipeline.definitions import build_defs
-from governance_pipeline.errors import PipelineError
+from governance_pipeline.errors import BadInput, PipelineError, WarehouseError
 from governance_pipeline.schedules import REFRESH_JOB
 from governance_pipeline.sensors import alerts_of_failed_checks
 from governance_pipeline.settings import Settings
 
 # Dagster's own log of every step would drown the sentences; what matters of it is told from its events.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+# Class names, because an error that crossed Dagster is text.
+_INPUT_ERRORS = frozenset({"BadInput", "PolicyFileError", "SettingsError"})
+_MACHINE_ERRORS = frozenset(
+    {
+        "WarehouseLocked",
+        "WarehouseUnavailable",
+        "WarehouseVersionMismatch",
+        "IngestError",
+        "IngestBusy",
+        "IOException",
+        "OutOfMemoryException",
+        "OSError",
+        "PermissionError",
+        "TimeoutError",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +118,24 @@ def _failure_of(result: ExecuteInProcessResult) -> str:
         return "a blocking check failed, nothing was published: " + "; ".join(blocked)
     for event in result.all_events:
         if event.event_type is DagsterEventType.STEP_FAILURE and event.step_failure_data.error is not None:
-            error = event.step_failure_data.error
-            while error.cause is not None:
-                error = error.cause
-            raise PipelineError(f"{event.step_key} failed: {error.message.strip()}")
+            raise _as_ours(event.step_failure_data.error)
     return "the run failed before its first step"
+
+
+def _as_ours(error: SerializableErrorInfo) -> PipelineError:
+    """The error of a step, which Dagster hands back as text, as the kind it was: of what the user gave,
+    or of what the machine would not do."""
+    chain = [error]
+    while chain[-1].cause is not None:
+        chain.append(chain[-1].cause)
+    for link in chain:
+        message = link.message.strip().removeprefix(f"{_qualified_name_in(link.message)}: ")
+        if link.cls_name in _INPUT_ERRORS:
+            return BadInput(message)
+        if link.cls_name in _MACHINE_ERRORS:
+            return WarehouseError(message)
+    return PipelineError(chain[-1].message.strip())
+
+
+def _qualified_name_in(message: str) -> str:
+    return message.partition(": ")[0]

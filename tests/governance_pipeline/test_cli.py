@@ -7,7 +7,8 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,23 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
 def refresh(settings: Settings) -> None:
     with warehouse.connect(settings.warehouse_path) as con:
         assert pipeline.refresh(con, settings).publication is not None
+
+
+@contextmanager
+def holder_of(path: Path) -> Iterator[int]:
+    """Another process that holds the warehouse; yields its number."""
+    program = (
+        "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        try:
+            yield process.pid
+        finally:
+            process.communicate(b"")
 
 
 def test_each_command_explains_itself(settings: Settings, run: Callable[..., Said]) -> None:
@@ -216,26 +234,12 @@ def test_a_warehouse_held_by_another_process_is_exit_code_3_and_names_it(
     settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refresh(settings)
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import duckdb, sys; con = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()",
-            str(settings.warehouse_path),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        monkeypatch.setattr(warehouse, "_FIRST_WAIT_SECONDS", 100.0)
+    monkeypatch.setattr(warehouse, "_FIRST_WAIT_SECONDS", 100.0)
+    with holder_of(settings.warehouse_path) as pid:
         said = run("rejects")
         assert said.code == 3
-        assert str(holder.pid) in said.err
+        assert str(pid) in said.err
         assert run("ask", "unsafe_routes").code == 0  # readers wait for nobody
-    finally:
-        holder.communicate(b"")
 
 
 def test_check_tells_each_rule_in_words(settings: Settings, run: Callable[..., Said], tmp_path: Path) -> None:
@@ -395,3 +399,24 @@ def test_the_command_loads_dagster_only_to_run_it(settings: Settings) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, check=True, text=True)
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_materialize_says_who_holds_the_warehouse_and_exits_3(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refresh(settings)
+    monkeypatch.setattr(warehouse, "_FIRST_WAIT_SECONDS", 100.0)
+    with holder_of(settings.warehouse_path) as pid:
+        said = run("materialize")
+    assert said.code == 3
+    assert f"process {pid}" in said.err.splitlines()[-1]
+
+
+def test_a_mistake_in_economics_is_bad_input_of_materialize_too(
+    settings: Settings, run: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    economics = tmp_path / "economics.yaml"
+    economics.write_text("revenu: []\n")
+    said = run("materialize")
+    assert said.code == 2
+    assert "economics.yaml:1" in said.err.splitlines()[-1]
