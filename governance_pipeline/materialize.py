@@ -14,7 +14,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from governance_pipeline.alerts import load_sinks, raise_alerts
 from governance_pipeline.answers import published_alerts
-from governance_pipeline.dagster_home import open_instance
+from governance_pipeline.dagster_home import PROCESS_TAG, open_instance, process_identity
 from governance_pipeline.definitions import build_defs
 from governance_pipeline.errors import BadInput, PipelineError, WarehouseError
 from governance_pipeline.schedules import REFRESH_JOB
@@ -71,7 +71,12 @@ def materialize_all(settings: Settings, *, say: Callable[[str], None]) -> Materi
     """
     with open_instance(settings) as instance:
         job = build_defs(settings).resolve_job_def(REFRESH_JOB)
-        result = job.execute_in_process(run_config=_QUIET, instance=instance, raise_on_error=False)
+        result = job.execute_in_process(
+            run_config=_QUIET,
+            instance=instance,
+            tags={PROCESS_TAG: process_identity()},
+            raise_on_error=False,
+        )
         failed = _tell(result, say)
         failure = "" if result.success else _failure_of(result)
         alerts = published_alerts(settings.answers_path)

@@ -14,7 +14,9 @@ from dagster import (
     DefaultScheduleStatus,
     DefaultSensorStatus,
     Definitions,
+    ScheduleDefinition,
     TableSchema,
+    build_schedule_context,
 )
 
 from governance_pipeline import warehouse
@@ -149,6 +151,38 @@ def test_a_refresh_materialises_everything_and_every_check_passes(settings: Sett
             assert tuple(columns) == question.columns
             assert metadata["answer"].value.endswith(".")
             assert len(metadata["config_hash"].value) == 16
+
+
+def test_one_asset_can_be_materialised_by_itself_as_the_ui_does(settings: Settings) -> None:
+    materialize(settings)
+    with open_instance(settings) as instance:
+        for name in ["raw_telemetry", "stg_requests", "fct_requests", *QUESTIONS, "published_answers"]:
+            selection = [AssetKey(name)]
+            if name == "raw_telemetry":  # both logs are taken in one transaction
+                selection.append(AssetKey("raw_policy_decisions"))
+            job = build_defs(settings).resolve_implicit_global_asset_job_def()
+            result = job.execute_in_process(instance=instance, asset_selection=selection)
+            assert result.success
+            assert [event.asset_key for event in result.get_asset_materialization_events()] == selection
+
+
+def test_the_schedules_ask_for_jobs_that_exist(settings: Settings) -> None:
+    definitions = build_defs(settings)
+    for schedule in definitions.schedules or []:
+        assert isinstance(schedule, ScheduleDefinition)
+        with build_schedule_context() as context:
+            assert len(schedule.evaluate_tick(context).run_requests or []) == 1
+        assert definitions.resolve_job_def(schedule.job_name).name == schedule.job_name
+
+
+def test_the_audit_runs_every_check_and_builds_nothing(settings: Settings) -> None:
+    materialize(settings)
+    with open_instance(settings) as instance:
+        job = build_defs(settings).resolve_job_def("audit")
+        result = job.execute_in_process(instance=instance)
+    assert result.success
+    assert result.get_asset_materialization_events() == []
+    assert len(result.get_asset_check_evaluations()) == len(CHECKS)
 
 
 def test_the_config_hash_follows_economics(settings: Settings, tmp_path: Path) -> None:
