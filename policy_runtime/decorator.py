@@ -66,6 +66,7 @@ def governed(
         TypeError: when decorating: the function takes no `admission`, an argument that is asked for is
             none of its own, nothing says what the prompt is, or `usage` is given for a generator.
         PolicyDenied: when called, after the decision is on disk; the function has not been called.
+        TypeError: when called: a plain function returned an awaitable.
     """
     asked: dict[str, Any] = {
         "route_name": route_name,
@@ -140,6 +141,11 @@ def _wrapper_of(
     def call(*args: Any, **kwargs: Any) -> Any:
         with admission_for(args, kwargs) as admission:
             answer = function(*args, admission=admission, **kwargs)
+            if inspect.isawaitable(answer):
+                raise TypeError(
+                    f"{_name(function)} returned an awaitable, whose call would be made after the admission "
+                    "has been left: write it as `async def` and await inside"
+                )
             _settle_from(answer, usage, admission)
         return answer
 

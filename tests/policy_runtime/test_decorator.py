@@ -282,6 +282,39 @@ def test_mistakes_are_told_when_decorating(gate: PolicyRuntime) -> None:
             yield prompt
 
 
+def test_a_plain_function_that_returns_an_awaitable_is_refused(gate: PolicyRuntime) -> None:
+    class Later:
+        def __await__(self) -> Iterator[Any]:
+            yield
+
+    @governed(gate, **ASKED, tokens_in=1000, usage=lambda reply: BILL)
+    def answer(*, admission: Admission) -> Later:
+        return Later()
+
+    with pytest.raises(TypeError, match="write it as `async def`"):
+        answer()
+    assert money(gate) == (0, WORST_CASE_USD)
+
+
+async def test_a_method_is_governed_with_what_its_object_knows(gate: PolicyRuntime, tmp_path: Path) -> None:
+    class Assistant:
+        tenant_id = "acme"
+
+        @governed(
+            gate,
+            **ASKED,
+            tokens_in=1000,
+            context=lambda self: LLMRequestContext(tenant_id=self.tenant_id),
+            usage=lambda reply: BILL,
+        )
+        async def answer(self, question: str, *, admission: Admission) -> str:
+            return f"{self.tenant_id}: {question}"
+
+    assert await Assistant().answer("why?") == "acme: why?"
+    (decision,), (bill,) = logs(tmp_path)
+    assert (decision["tenant_id"], bill["tenant_id"]) == ("acme", "acme")
+
+
 def test_callers_see_a_signature_without_the_admission(gate: PolicyRuntime) -> None:
     @governed(gate, **ASKED)
     def answer(prompt: str, *, admission: Admission, loud: bool = False) -> str:
@@ -323,3 +356,18 @@ async def test_a_log_that_cannot_be_written_loses_neither_the_answer_nor_the_cal
         await enter(KeyError("mine"))
     assert caplog.text.count("could not be written") == 2
     assert money(gate) == (0, 2 * WORST_CASE_USD)
+
+
+def test_a_bill_that_could_not_be_written_may_be_settled_again(
+    gate: PolicyRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, line: bytes) -> int:
+        raise EventLogError(28, "No space left on device")
+
+    with gate.admit(**ASKED, tokens_in=1000) as admission:
+        with monkeypatch.context() as broken:
+            broken.setattr("llmscope.event_log.LogWriter.append", full)
+            admission.settle(**BILL)
+        assert not admission.settled
+        admission.settle(**BILL)
+    assert money(gate) == (BILL_USD, 0)
