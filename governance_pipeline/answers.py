@@ -265,13 +265,18 @@ def _read_rows(con: duckdb.DuckDBPyConnection, path: str) -> list[dict[str, Any]
 def _anomaly_alert(row: dict[str, Any]) -> Alert:
     opened: datetime = row["window_start"]
     closed: datetime | None = row["window_end"]
+    much = f"{row['ratio']:.1f} times as much as usual"
+    when = (
+        f"have cost {much} since {opened:%Y-%m-%d %H:%M} UTC"
+        if closed is None
+        else f"cost {much} from {opened:%Y-%m-%d %H:%M} to {closed:%H:%M} UTC"
+    )
     return make_alert(
         "cost_anomaly",
         about=[row["episode_id"], row["subject"]],
         subject=row["subject"],
         time=format_instant(opened),
-        message=f"Requests of {row['subject']} have cost {row['ratio']:.1f} times as much as usual since "
-        f"{opened:%Y-%m-%d %H:%M} UTC: ${row['avg_cost_usd']:.6f} on average against "
+        message=f"Requests of {row['subject']} {when}: ${row['avg_cost_usd']:.6f} on average against "
         f"${row['baseline_cost_usd']:.6f} ({row['source']}).",
         data={
             "episode_id": row["episode_id"],
