@@ -167,7 +167,8 @@ class LogFollower:
         generations = open_generations(self.path, self.tail.identities)
         try:
             for generation in generations_since(generations, since_us):
-                self._fold_generation(ledger, generation, since_us)
+                end = self._fold_generation(ledger, generation, since_us)
+                self._remember(generation, end)
         finally:
             _close(generations)
         if descriptor is not None:
@@ -197,13 +198,15 @@ class LogFollower:
                 ]
                 since_us = ledger.now_us - 2 * ledger.longest_us
                 end = self._fold_generation(ledger, generation, since_us, max(read, default=0))
-                self._read_before.append(
-                    LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
-                )
+                self._remember(generation, end)
         finally:
             _close(generations)
         self.tail.left = []
         ledger.last_decision_us, ledger.policy_hash_in_log = last_decision_us, policy_hash
+
+    def _remember(self, generation: Generation, end: int) -> None:
+        read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
+        self._read_before.append(read)
 
     def _fold_generation(self, ledger: Ledger, generation: Generation, since_us: int, begin: int = 0) -> int:
         end = begin

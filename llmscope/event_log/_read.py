@@ -72,6 +72,9 @@ class LeftGeneration(NamedTuple):
     identity: tuple[int, int] | None
 
 
+_NOTHING_READ = LeftGeneration(b"", 0, 0, None)
+
+
 @dataclass(slots=True)
 class _OpenLog:
     fd: int
@@ -167,12 +170,17 @@ class LogTail:
             if current is not None:
                 yield from self._read(current, os.fstat(current.fd))
                 self._retire(current)
+            else:
+                self.left.append(_NOTHING_READ)  # what came and went before there was anything to open
             self._open = current = self._open_path()
             if current is None:
                 return
             named = os.fstat(current.fd)
         if named.st_size != current.offset:
             yield from self._read(current, named)
+        elif not current.offset and named.st_mtime_ns != current.modified_ns:
+            self._restart(current)  # empty, and was written to meanwhile: truncated since
+            current.modified_ns = named.st_mtime_ns
 
     def seek(self, offset: int) -> None:
         """Continue from `offset` of the file that is there now (a line must begin there)."""
@@ -194,6 +202,7 @@ class LogTail:
         current = self._open
         if current is None or current.offset != offset:
             return False
+        _extend_head(current, written)
         current.offset = offset + len(written)
         current.overlap = written[-_OVERLAP_BYTES:]
         return True
@@ -210,9 +219,9 @@ class LogTail:
         if current is None:
             return None
         fingerprint = current.fingerprint
-        if fingerprint is None or fingerprint.length < FINGERPRINT_BYTES:
-            fingerprint = fingerprint_of(os.pread(current.fd, FINGERPRINT_BYTES, 0))
-            current.fingerprint = fingerprint
+        if fingerprint is None or fingerprint.length != len(current.head):
+            # Of what has been read, not of what is there now: that may be another file's beginning already.
+            fingerprint = current.fingerprint = fingerprint_of(current.head)
         return Position(str(fingerprint), current.offset)
 
     @property
@@ -296,8 +305,7 @@ class LogTail:
                     chunk = Chunk(log.source, log.offset + begin, data[begin:end])
             else:
                 chunk = Chunk(log.source, log.offset, data[:end])
-            if len(log.head) < FINGERPRINT_BYTES:
-                log.head = os.pread(log.fd, FINGERPRINT_BYTES, 0)
+            _extend_head(log, data[:end])
             log.offset += end
             log.overlap = data[max(0, end - _OVERLAP_BYTES) : end]
             log.modified_ns = stat.st_mtime_ns
@@ -313,12 +321,19 @@ class LogTail:
 
     def _remember_overlap(self, log: _OpenLog) -> None:
         stat = os.fstat(log.fd)
-        log.head, log.modified_ns = os.pread(log.fd, FINGERPRINT_BYTES, 0), stat.st_mtime_ns
+        log.head = os.pread(log.fd, min(FINGERPRINT_BYTES, log.offset), 0)
+        log.modified_ns = stat.st_mtime_ns
         length = min(_OVERLAP_BYTES, log.offset)
         log.overlap = os.pread(log.fd, length, log.offset - length)
 
     def __del__(self) -> None:
         self.close()
+
+
+def _extend_head(log: _OpenLog, read: bytes) -> None:
+    """Keep the first bytes of what was read from the beginning of a file without a gap."""
+    if len(log.head) == log.offset < FINGERPRINT_BYTES:
+        log.head = (log.head + read)[:FINGERPRINT_BYTES]
 
 
 def _is_unlocked(fd: int) -> bool:

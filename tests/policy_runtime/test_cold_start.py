@@ -438,3 +438,29 @@ def test_a_long_reservation_that_was_settled_before_the_window_is_not_open_again
     state = LiveState((traffic.telemetry,), traffic.decisions, traffic.clock, Policy.model_validate(policy))
     ledger, _, _ = state.current()
     assert list(ledger.open_reservations()) == []
+
+
+def test_a_generation_copied_and_truncated_before_an_empty_file_was_looked_at_again(tmp_path: Path) -> None:
+    """Empty at both looks: only the time of its last change shows that there was something."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    log = traffic.telemetry
+    log.touch()
+    os.utime(log, (1, 1))
+    running = traffic.state()
+    running.current()
+    write_bills(log, 0, 3)
+    shutil.copyfile(log, tmp_path / "t.jsonl.1")
+    os.truncate(log, 0)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 3_000_000
+
+
+def test_generations_that_came_and_went_before_there_was_a_file_at_the_first_look(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path, random.Random(1))
+    running = traffic.state()
+    running.current()
+    write_bills(traffic.telemetry, 0, 3)
+    traffic.telemetry.rename(tmp_path / "t.jsonl.1")
+    write_bills(traffic.telemetry, 10, 1)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 4_000_000
