@@ -102,7 +102,7 @@ class Evidence:
         if length == "0":
             later = (place for place, bill in self.bills if bill["timestamp"] > decision["timestamp"])
             first_later = next(later, 1 << 62)
-            return max(begin for begin, _ in self.begins if begin == 0 or begin <= first_later)
+            return max((begin for begin, _ in self.begins if begin <= first_later), default=0)
         for begin, head in reversed(self.begins):
             if len(head) >= int(length) and hashlib.sha256(head[: int(length)]).hexdigest().startswith(sha):
                 return begin + int(position["offset"])
