@@ -41,8 +41,15 @@ class LogWriter:
         self._thread_lock = threading.Lock()
         forget_descriptors_on_fork(self)
 
-    def append(self, line: bytes, *, timeout_seconds: float = 2.0) -> int:
+    def append(
+        self, line: bytes, *, timeout_seconds: float = 2.0, unlocked_after_timeout: bool = False
+    ) -> int:
         """Append one line (without its newline) under the file's lock; returns its byte offset.
+
+        Args:
+            timeout_seconds: how long to wait for the lock, in real time.
+            unlocked_after_timeout: append without the lock then (`append_unserialised`), for a line that
+                must not be lost, such as a bill while a stopped process holds the lock.
 
         Raises:
             LineTooLong, ShortWrite, LogLockTimeout, EventLogError: see `llmscope.errors`.
@@ -51,6 +58,8 @@ class LogWriter:
         wait = FIRST_WAIT_SECONDS
         while (offset := self.try_append(line)) is None:
             if time.monotonic() >= deadline:
+                if unlocked_after_timeout:
+                    return self.append_unserialised(line)
                 raise LogLockTimeout(f"{self.path}: locked by another process for {timeout_seconds} s")
             time.sleep(wait)
             wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
@@ -100,11 +109,12 @@ class LogWriter:
                     exc.errno, f"cannot append to the log: {exc.strerror}", str(self.path)
                 ) from exc
 
-    def append_unserialised(self, line: bytes) -> None:
+    def append_unserialised(self, line: bytes) -> int:
         """One `O_APPEND` write without any lock, for a writer that could not get it in time.
 
         The line is whole, and a torn tail before it is ended by the same write; only what is torn
         between the look and the write could still swallow it, which is why a lock is normal.
+        Returns the line's byte offset.
         """
         if len(line) >= MAX_LINE_BYTES:
             raise LineTooLong(f"{self.path}: a line of {len(line)} bytes; the limit is {MAX_LINE_BYTES}")
@@ -116,6 +126,7 @@ class LogWriter:
                 data = b"\n" + line + b"\n" if torn else line + b"\n"
                 if os.write(fd, data) != len(data):
                     raise ShortWrite(f"{self.path}: the disk took only part of a line")
+                return os.lseek(fd, 0, os.SEEK_CUR) - len(line) - 1  # where an O_APPEND write ended
             except EventLogError:
                 raise
             except OSError as exc:

@@ -3,6 +3,7 @@ forks and crowds. What was committed is added up from the logs alone (`gate_evid
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 
 from llmscope.clock import VirtualClock
+from llmscope.errors import LogLockTimeout
+from llmscope.event_log import LogWriter
 from tests.end_to_end.gate_evidence import ROOT, Evidence, collect
 from tests.end_to_end.gate_faulty import ASK, RESERVED_NANO, gate_in, policy
 from tests.policy_runtime.log_lines import START
@@ -75,6 +78,20 @@ def test_a_decision_without_the_lock_is_not_swallowed_by_a_torn_line(tmp_path: P
     assert told["state"] == "degraded"
     assert told["told"] in evidence.decided
     assert len(evidence.torn) == 1
+
+
+def test_a_bill_that_must_not_be_lost_is_written_past_a_lock_that_stays_taken(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b'{"torn')
+    with path.open("rb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        writer = LogWriter(path)
+        offset = writer.append(b'{"bill":1}', timeout_seconds=0.01, unlocked_after_timeout=True)
+        with pytest.raises(LogLockTimeout):
+            writer.append(b"2", timeout_seconds=0.01)
+        writer.close()
+    assert path.read_bytes() == b'{"torn\n{"bill":1}\n'
+    assert path.read_bytes()[offset:] == b'{"bill":1}\n'
 
 
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
