@@ -27,6 +27,7 @@ from policy_runtime import PolicyDenied, PolicyRuntime
 from policy_runtime.history import fold_decision_line
 from policy_runtime.labels import labels_for
 from policy_runtime.ledger import Admitted, Ledger
+from policy_runtime.meters import Meters, TooManyScopes
 from policy_runtime.policy import Policy
 from tests.policy_runtime.log_lines import START, decision_line, encode, original_line, stamp
 
@@ -430,4 +431,38 @@ def test_any_line_is_folded_or_refused(line: dict[str, Any]) -> None:
     ledger.advance(to_micros(START))
     assert all(
         spent >= 0 and reserved >= 0 for spent, reserved, _ in meters_of(ledger, to_micros(START)).values()
+    )
+
+
+def test_scopes_past_the_bound_are_refused_without_looking_through_all_of_them_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = Policy.model_validate({**POLICY.model_dump(), "max_scopes": 50})
+    rule = policy.namespaces["default"].rules[1]
+    meters = Meters("nano_usd", rule, 3600 * MICROS, policy)  # type: ignore[arg-type]
+    sweeps: list[int] = []
+    sweep = Meters._sweep
+    monkeypatch.setattr(Meters, "_sweep", lambda self, now_us: (sweeps.append(now_us), sweep(self, now_us)))
+    now_us = to_micros(START)
+    for number in range(50):
+        meters.meter((str(number),), now_us).window.add(now_us, 1)
+    for number in range(1000):
+        with pytest.raises(TooManyScopes):
+            meters.meter((f"more-{number}",), now_us + number * 3000)
+    assert len(sweeps) == 3  # once a second
+    later = now_us + 2 * 3600 * MICROS
+    assert meters.meter(("at last",), later).read(later) == (0, 0, 0)
+
+
+def test_alert_marks_do_not_pile_up_with_scopes_that_come_and_go() -> None:
+    ledger = Ledger(POLICY)
+    start_us = to_micros(START)
+    for number in range(20_000):
+        ledger.alerted("tenant-feature", ("default", str(number)), 0.5, start_us + number * 3600 * MICROS, 0)
+    assert len(ledger._last_alerts) < 3000
+    assert not ledger.alert_is_due(
+        POLICY.namespaces["default"].rules[1],
+        ("default", "19999"),
+        0.5,
+        0,  # type: ignore[arg-type]
     )
