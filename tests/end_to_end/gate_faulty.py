@@ -52,7 +52,7 @@ def admit(gate: PolicyRuntime) -> Any:
 
 def stopped_holder(folder: Path, which: str) -> dict[str, Any]:
     """A process stops itself while it holds a lock; others go on, and later it goes on."""
-    settings = policy(1000, lock_timeout_seconds=0.3)
+    settings = policy(1000, lock_timeout_seconds=1.0)
     gate = gate_in(folder, policy=settings)
     admit(gate).settle(cost_usd=1e-6)
     gate.close()
