@@ -12,7 +12,9 @@ from datetime import datetime
 
 import duckdb
 
+from governance_pipeline.derivations import Derivation, definition_of, derivation_of, record_derivation
 from governance_pipeline.sql_files import load_sql
+from governance_pipeline.staging import transaction
 from policy_runtime.policy import CostAnomaly, Policy
 
 
@@ -35,6 +37,12 @@ class Watch:
     baseline_window_hours: float = 24
 
 
+_STATEMENTS = (
+    "marts/anomaly_hours",
+    "marts/anomaly_moments",
+    "marts/anomaly_episodes",
+    "marts/cost_anomalies",
+)
 DEFAULT_WATCH = Watch("default", None)
 
 
@@ -57,14 +65,43 @@ def watches_from_policy(policy: Policy | None) -> list[Watch]:
 
 
 def build_cost_anomalies(
-    con: duckdb.DuckDBPyConnection, watches: Sequence[Watch], as_of: datetime | None
+    con: duckdb.DuckDBPyConnection,
+    watches: Sequence[Watch],
+    as_of: datetime | None,
+    *,
+    afresh: bool = False,
 ) -> None:
-    """Replace `marts.cost_anomalies` by the episodes in `marts.fct_requests`.
+    """Bring `marts.cost_anomalies`, the episodes in `marts.fct_requests`, up to date.
+
+    Judged again is what is dated at the earliest fact that changed or later; everything, when the facts were
+    built from the start or other features are watched.
 
     Args:
+        con: the warehouse, in no transaction.
         watches: see `watches_from_policy`.
         as_of: the logs' own now (`facts.log_time`); None when both logs are empty.
+        afresh: judge everything again even where that is not needed.
     """
+    definition = definition_of(_STATEMENTS, [repr(list(watches))])
+    before = derivation_of(con, "cost_anomalies")
+    with transaction(con):
+        _bind_watches(con, watches)
+        since = _changed_since(con)
+        if afresh or before is None or before.definition != definition:
+            load_sql("marts/cost_anomalies_table").execute(con)
+            openings = _judge(con, None)
+        elif since is not None:
+            openings = _judge(con, since)
+        else:
+            load_sql("marts/anomaly_episodes").execute(con)
+            openings = []
+        counted_from = min(openings, default=None)
+        load_sql("marts/cost_anomalies").execute(con, as_of=as_of, counted_from=counted_from)
+        load_sql("marts/changes_seen").execute(con, consumer="anomalies")
+        record_derivation(con, "cost_anomalies", Derivation(definition, as_of))
+
+
+def _bind_watches(con: duckdb.DuckDBPyConnection, watches: Sequence[Watch]) -> None:
     load_sql("marts/anomaly_watches").execute(con)
     insert = load_sql("marts/anomaly_insert_watch")
     for watch in watches:
@@ -76,4 +113,22 @@ def build_cost_anomalies(
             min_samples=watch.min_samples,
             baseline_window_hours=watch.baseline_window_hours,
         )
-    load_sql("marts/cost_anomalies").execute(con, as_of=as_of)
+
+
+def _judge(con: duckdb.DuckDBPyConnection, since: datetime | None) -> list[datetime]:
+    """Judge what is dated from `since` on; returns when the first episodes opened that reached or now reach
+    beyond it, and so are to be counted again."""
+    openings = []
+    load_sql("marts/anomaly_episodes").execute(con)
+    openings += load_sql("marts/anomaly_episodes_from").execute(con, since=since).fetchall()
+    load_sql("marts/anomaly_hours").execute(con, since=since)
+    load_sql("marts/anomaly_moments").execute(con, since=since)
+    load_sql("marts/anomaly_episodes").execute(con)
+    openings += load_sql("marts/anomaly_episodes_from").execute(con, since=since).fetchall()
+    return [opening for (opening,) in openings if opening is not None]
+
+
+def _changed_since(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    [(since,)] = load_sql("marts/changed_since").execute(con, consumer="anomalies").fetchall()
+    instant: datetime | None = since
+    return instant

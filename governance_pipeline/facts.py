@@ -9,8 +9,16 @@ from datetime import datetime
 
 import duckdb
 
+from governance_pipeline.derivations import (
+    Derivation,
+    definition_of,
+    derivation_of,
+    forget_derivation,
+    record_derivation,
+)
 from governance_pipeline.economics import Economics, bind_economics
 from governance_pipeline.sql_files import load_sql
+from governance_pipeline.staging import transaction
 
 
 def log_time(con: duckdb.DuckDBPyConnection) -> datetime | None:
@@ -24,22 +32,51 @@ def log_time(con: duckdb.DuckDBPyConnection) -> datetime | None:
 
 
 def build_fct_requests(
-    con: duckdb.DuckDBPyConnection, economics: Economics, as_of: datetime | None = None
+    con: duckdb.DuckDBPyConnection,
+    economics: Economics,
+    as_of: datetime | None = None,
+    *,
+    afresh: bool = False,
 ) -> datetime | None:
-    """Replace `marts.fct_requests` by the join of `staging.stg_decisions` and `staging.stg_requests`.
+    """Bring `marts.fct_requests`, the join of decisions and telemetry, up to date with staging.
+
+    Joined again are the requests whose staging changed and the reservations that ran out. Everything is when
+    the economics, the statement or staging itself were replaced, and when `as_of` went back: then
+    reservations may be open that were over.
 
     Args:
+        con: the warehouse, in no transaction.
         economics: what requests earn; its hash is kept in `ops.mart_configuration`.
         as_of: the instant at which reservations are looked at; `log_time` when None.
+        afresh: build the whole table even where it could be brought up to date.
 
     Returns:
         The instant used.
     """
     as_of = log_time(con) if as_of is None else as_of
-    bind_economics(con, economics)
-    load_sql("marts/fct_requests").execute(con, as_of=as_of)
-    record_configuration(con, "fct_requests", as_of=as_of, economics_hash=economics.hash)
+    definition = definition_of(["marts/fct_requests"], [economics.hash])
+    before = derivation_of(con, "fct_requests")
+    with transaction(con):
+        bind_economics(con, economics)
+        load_sql("marts/fact_clock").execute(con, as_of=as_of)
+        if afresh or before is None or before.definition != definition or _went_back(as_of, before.as_of):
+            load_sql("marts/facts_all").execute(con)
+            load_sql("marts/fct_requests").execute(con)
+            load_sql("marts/facts_replace").execute(con)
+            forget_derivation(con, "cost_anomalies")
+        else:
+            load_sql("marts/facts_to_join").execute(con)
+            load_sql("marts/facts_some").execute(con)
+            load_sql("marts/fct_requests").execute(con)
+            load_sql("marts/facts_update").execute(con)
+        record_derivation(con, "fct_requests", Derivation(definition, as_of))
+        record_configuration(con, "fct_requests", as_of=as_of, economics_hash=economics.hash)
     return as_of
+
+
+def _went_back(now: datetime | None, then: datetime | None) -> bool:
+    """Whether the logs' own now lies before what it was: a later bill may have replaced the latest line."""
+    return then is not None and (now is None or now < then)
 
 
 def record_configuration(

@@ -31,6 +31,7 @@ from typing import Any
 import duckdb
 
 from governance_pipeline.sql_files import load_sql
+from governance_pipeline.staging import transaction
 from llmscope.event_log import AdmissionLock
 
 CURRENT = "current"
@@ -206,6 +207,7 @@ def _write_facts(
     days: dict[str, Partition] = {}
     written: list[str] = []
     known = {} if previous is None else previous.days
+    _count_changed_days(con)
     for day, rows, digest in load_sql("publish/fact_days").execute(con).fetchall():
         path = _day_file(folder, day)
         path.parent.mkdir(parents=True)
@@ -224,6 +226,13 @@ def _write_facts(
         path.parent.mkdir(parents=True)
         con.table(f"marts.{_FACTS}").limit(0).write_parquet(str(path), compression="zstd")
     return days, tuple(written)
+
+
+def _count_changed_days(con: duckdb.DuckDBPyConnection) -> None:
+    with transaction(con):
+        [(since, are_counted)] = load_sql("publish/changed_since").execute(con).fetchall()
+        if since is not None or not are_counted:
+            load_sql("publish/update_fact_days").execute(con, since=since if are_counted else None)
 
 
 def _day_file(folder: Path, day: str) -> Path:

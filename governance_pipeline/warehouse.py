@@ -30,7 +30,13 @@ SCHEMA_VERSION = 1
 DEFAULT_WAIT_SECONDS = 10.0
 IN_MEMORY = ":memory:"
 
-_SCHEMA_FILES = ("schema/schemas", "schema/version", "schema/macros", "schema/raw_tables")
+_SCHEMA_FILES = (
+    "schema/schemas",
+    "schema/version",
+    "schema/macros",
+    "schema/raw_tables",
+    "schema/progress_tables",
+)
 _FIRST_WAIT_SECONDS = 0.01
 _LONGEST_WAIT_SECONDS = 0.5
 _HOLDER = re.compile(r"PID (\d+)")

@@ -3,8 +3,9 @@
 -- Of the revenue rules whose keys are all the request's own, the one with most keys counts; among those
 -- with equally many, tenant before feature before route. Revenue is earned on success only.
 -- A decision that names no expiry lapses after 900 seconds, the gate's default.
--- param as_of: instant that "now" means for reservations, TIMESTAMPTZ
-CREATE OR REPLACE TABLE marts.fct_requests AS
+-- Reads the requests and decisions that `requests_to_join` and `decisions_to_join` show (all, or all there is
+-- of some ids), and the instant that "now" means for reservations from `fact_clock`.
+CREATE OR REPLACE TEMP VIEW fact_rows AS
 WITH extensions AS (
     -- The last extension of each reservation; one that was over when it was written extends nothing.
     SELECT
@@ -80,8 +81,8 @@ joined AS (
                 FALSE
             ) AS is_shadow_deny,
         d.request_id IS NOT NULL AND d.decision IS DISTINCT FROM 'deny' AS is_admitted
-    FROM staging.stg_requests AS r
-    FULL OUTER JOIN staging.stg_decisions AS d ON r.request_id = d.request_id
+    FROM temp.requests_to_join AS r
+    FULL OUTER JOIN temp.decisions_to_join AS d ON r.request_id = d.request_id
     LEFT JOIN extensions ON d.request_id = extensions.request_id
 ),
 
@@ -91,7 +92,7 @@ standing AS (
         CASE
             WHEN NOT is_admitted THEN if(has_telemetry, 'ungoverned', 'denied')
             WHEN cost_usd IS NOT NULL THEN if(timestamp >= reservation_expires_at, 'settled_late', 'settled')
-            WHEN CAST($as_of AS TIMESTAMPTZ) >= reservation_expires_at THEN 'lapsed'
+            WHEN (SELECT as_of FROM temp.fact_clock) >= reservation_expires_at THEN 'lapsed'
             ELSE if(has_telemetry, 'unknown_bill', 'reserved')
         END AS state
     FROM joined
@@ -156,4 +157,3 @@ SELECT
     CAST(earnings.revenue_usd AS DECIMAL(18, 9)) AS revenue_usd,
     CAST(earnings.revenue_usd - earnings.cost_usd AS DECIMAL(18, 9)) AS margin_usd
 FROM earnings
-ORDER BY earnings.timestamp, earnings.request_id;

@@ -4,6 +4,8 @@
 COPY (
     SELECT *
     FROM marts.fct_requests
-    WHERE strftime(fct_requests.timestamp, '%Y-%m-%d') = $day
+    WHERE
+        fct_requests.timestamp >= CAST(CAST($day AS DATE) AS TIMESTAMPTZ)
+        AND fct_requests.timestamp < CAST(CAST($day AS DATE) + INTERVAL 1 DAY AS TIMESTAMPTZ)
     ORDER BY fct_requests.timestamp, request_id
 ) TO $path (FORMAT parquet, COMPRESSION zstd)

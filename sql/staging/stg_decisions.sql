@@ -1,6 +1,7 @@
 -- One row per request that the gate decided, from the first decision line with its id; order is
 -- timestamp, file fingerprint, offset. Other events of the log (policy_loaded, budget_alert) stay in raw.
-CREATE OR REPLACE TABLE staging.stg_decisions AS
+-- Reads the lines that `decisions_to_stage` shows: all of them, or all of some requests.
+CREATE OR REPLACE TEMP VIEW staged_decisions AS
 WITH normalised AS (
     SELECT
         coalesce(
@@ -51,7 +52,7 @@ WITH normalised AS (
         file_id,
         line_offset,
         files.fingerprint AS file_fingerprint
-    FROM raw.policy_decisions AS lines
+    FROM temp.decisions_to_stage AS lines
     JOIN raw.ingest_files AS files USING (file_id)
     WHERE lines.event IS NULL OR lines.event = 'decision'
 )
@@ -61,4 +62,3 @@ FROM normalised
 QUALIFY row_number() OVER (
     PARTITION BY request_id ORDER BY timestamp, file_fingerprint, file_id, line_offset
 ) = 1
-ORDER BY timestamp, request_id;

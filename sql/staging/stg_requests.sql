@@ -1,7 +1,8 @@
 -- One row per request that telemetry reports, whatever dialect it is in (docs/semantics.md). What
 -- llmscope.telemetry_line.normalise says in Python is said here in SQL. Of several lines with one id the
 -- first with a known cost is kept, else the first; order is timestamp, file fingerprint, offset.
-CREATE OR REPLACE TABLE staging.stg_requests AS
+-- Reads the lines that `telemetry_to_stage` shows: all of them, or all of some requests.
+CREATE OR REPLACE TEMP VIEW staged_requests AS
 WITH said AS (
     SELECT
         lines.*,
@@ -18,7 +19,7 @@ WITH said AS (
         coalesce(
             nullif(lines.use_case, ''), nullif(lines.audit_tags.use_case, ''), nullif(lines.metadata.use_case, '')
         ) AS said_use_case
-    FROM raw.telemetry AS lines
+    FROM temp.telemetry_to_stage AS lines
     JOIN raw.ingest_files AS files USING (file_id)
     WHERE lines.event IS NULL OR lines.event = 'request'
 ),
@@ -95,4 +96,3 @@ ranked AS (
 SELECT * EXCLUDE (place, file_fingerprint)
 FROM ranked
 WHERE place = 1
-ORDER BY timestamp, request_id;

@@ -222,11 +222,11 @@ def test_single_requests_of_the_trace_judged_one_by_one_would_raise_episodes(
     """Twin: judged one by one, ordinary traffic is full of anomalies; the window is what prevents them."""
     hour = trace_hour()
     events = [*history_like(hour), *hour]
-    real = sql_files.load_sql("marts/cost_anomalies")
+    real = sql_files.load_sql("marts/anomaly_moments")
     broken = sql_files.parse_sql(
-        "marts/cost_anomalies",
+        "marts/anomaly_moments",
         real.text.replace("INTERVAL 5 MINUTES PRECEDING", "INTERVAL 0 MINUTES PRECEDING"),
     )
     monkeypatch.setattr("governance_pipeline.anomalies.load_sql", lambda name: {
-        "marts/cost_anomalies": broken}.get(name) or sql_files.load_sql(name))  # fmt: skip
+        "marts/anomaly_moments": broken}.get(name) or sql_files.load_sql(name))  # fmt: skip
     assert episodes_in(events, Watch("watch", "f", min_samples=1)) != []

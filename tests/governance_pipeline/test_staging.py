@@ -96,7 +96,8 @@ def test_a_broken_precedence_in_the_sql_would_be_seen(
         "nullif(tenant_id, ''), nullif(audit_tags.tenant_id, '')", "nullif(audit_tags.tenant_id, '')"
     )
     assert wrong != right
-    monkeypatch.setattr(staging, "load_sql", lambda name: parse_sql(name, wrong))
+    broken = parse_sql("staging/stg_requests", wrong)
+    monkeypatch.setattr(staging, "load_sql", lambda name: broken if name == broken.name else load_sql(name))
     sample = DIALECTS / "ours.jsonl"
     ingest(warehouse, telemetry=[sample], decisions=[])
     rows, _ = read_by_sql(warehouse)

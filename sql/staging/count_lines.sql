@@ -1,0 +1,2 @@
+-- How many lines have been noted.
+SELECT count(*) FROM temp.lines_to_stage
