@@ -6,7 +6,8 @@ from dagster import AssetsDefinition, MaterializeResult, MetadataValue, Resource
 
 from governance_pipeline import pipeline
 from governance_pipeline.assets.presentation import FINANCE_TEAM, KINDS, markdown_table, table_metadata
-from governance_pipeline.questions import QUESTIONS
+from governance_pipeline.charts import chart_markdown
+from governance_pipeline.questions import QUESTIONS, read_question
 from governance_pipeline.resources import WRITER_POOL, WarehouseResource
 from governance_pipeline.settings import Settings
 
@@ -29,6 +30,7 @@ def _asset_of(name: str) -> AssetsDefinition:
             return MaterializeResult(
                 metadata={
                     "answer": MetadataValue.md(pipeline.answer_in_words(con, name)),
+                    "chart": MetadataValue.md(chart_markdown(name, read_question(con, name))),
                     "config_hash": pipeline.config_hash(settings, name),
                     **table_metadata(con, f"marts.{name}"),
                 }
