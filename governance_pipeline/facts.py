@@ -65,7 +65,7 @@ def build_fct_requests(
             load_sql("marts/facts_replace").execute(con)
             forget_derivation(con, "cost_anomalies")
         else:
-            load_sql("marts/facts_to_join").execute(con)
+            load_sql("marts/facts_to_join").execute(con, before=before.as_of)
             load_sql("marts/facts_some").execute(con)
             load_sql("marts/fct_requests").execute(con)
             load_sql("marts/facts_update").execute(con)

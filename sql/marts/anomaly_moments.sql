@@ -65,6 +65,15 @@ compared_hours AS (
         )
 ),
 
+seasonal_hours AS (
+    SELECT
+        policy_id,
+        subject,
+        hour,
+        hour - to_days(CAST(7 * unnest(range(1, 9)) AS INTEGER)) AS past_hour
+    FROM compared_hours
+),
+
 -- The same hour of the same weekday in the eight weeks before.
 seasons AS (
     SELECT
@@ -73,12 +82,11 @@ seasons AS (
         hours.hour,
         median(past.mean_usd) AS median_usd,
         mad(past.mean_usd) AS mad_usd
-    FROM compared_hours AS hours
-    INNER JOIN generate_series(1, 8) AS weeks_ago (n) ON TRUE
+    FROM seasonal_hours AS hours
     INNER JOIN hours AS past
         ON hours.policy_id = past.policy_id
         AND hours.subject = past.subject
-        AND past.hour = hours.hour - to_days(CAST(7 * weeks_ago.n AS INTEGER))
+        AND hours.past_hour = past.hour
     GROUP BY hours.policy_id, hours.subject, hours.hour
     HAVING count(*) >= 4
 ),

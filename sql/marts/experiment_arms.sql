@@ -7,19 +7,12 @@
 -- param since: only requests from this instant on, TIMESTAMPTZ, null for all
 CREATE OR REPLACE TEMP TABLE experiment_arms AS
 WITH requests AS (
-    SELECT
-        experiment_id,
-        feature_id,
-        timestamp,
-        tokens_in,
-        tokens_out,
-        is_success,
-        CAST(CAST(cost_usd AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) // 1000000000 AS dollars,
-        CAST(CAST(cost_usd AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) % 1000000000 AS nanos
+    SELECT experiment_id, feature_id, timestamp, tokens_in, tokens_out, is_success, cost_usd
     FROM marts.fct_requests
     WHERE
         fct_requests.has_telemetry
         AND (CAST($since AS TIMESTAMPTZ) IS NULL OR fct_requests.timestamp >= CAST($since AS TIMESTAMPTZ))
+        AND experiment_id IS NOT NULL
 ),
 
 experiments AS (
@@ -34,7 +27,6 @@ experiments AS (
         min(requests.timestamp) AS first_at,
         max(requests.timestamp) AS last_at
     FROM requests
-    WHERE requests.experiment_id IS NOT NULL
     GROUP BY requests.experiment_id
 ),
 
@@ -70,7 +62,17 @@ controls AS (
 features AS (
     SELECT DISTINCT experiment_id, feature_id
     FROM requests
-    WHERE experiment_id IS NOT NULL
+),
+
+-- Untagged requests, where an experiment is compared with them.
+untagged AS (
+    SELECT feature_id, timestamp, tokens_in, tokens_out, is_success, cost_usd
+    FROM marts.fct_requests
+    WHERE
+        fct_requests.experiment_id IS NULL
+        AND fct_requests.has_telemetry
+        AND (CAST($since AS TIMESTAMPTZ) IS NULL OR fct_requests.timestamp >= CAST($since AS TIMESTAMPTZ))
+        AND fct_requests.timestamp >= (SELECT min(first_at) FROM controls WHERE control_id = '(untagged)')
 ),
 
 members AS (
@@ -84,15 +86,21 @@ members AS (
     FROM controls
     INNER JOIN requests ON controls.control_id = requests.experiment_id
     UNION ALL
-    SELECT controls.experiment_id, controls.control_id, 'control' AS arm, requests.*
-        EXCLUDE (experiment_id)
+    SELECT controls.experiment_id, controls.control_id, 'control' AS arm, untagged.*
     FROM controls
     INNER JOIN features ON controls.experiment_id = features.experiment_id
-    INNER JOIN requests
-        ON requests.feature_id IS NOT DISTINCT FROM features.feature_id
-        AND requests.experiment_id IS NULL
-        AND requests.timestamp BETWEEN controls.first_at AND controls.last_at
+    INNER JOIN untagged
+        ON features.feature_id IS NOT DISTINCT FROM untagged.feature_id
+        AND untagged.timestamp BETWEEN controls.first_at AND controls.last_at
     WHERE controls.control_id = '(untagged)'
+),
+
+summands AS (
+    SELECT
+        *,
+        CAST(CAST(cost_usd AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) // 1000000000 AS dollars,
+        CAST(CAST(cost_usd AS DECIMAL(28, 9)) * 1000000000 AS BIGINT) % 1000000000 AS nanos
+    FROM members
 )
 
 SELECT
@@ -109,5 +117,5 @@ SELECT
     coalesce(sum(CAST(nanos AS HUGEINT) * nanos), 0) AS nanos_nanos,
     sum(tokens_in) / nullif(count(tokens_in), 0) AS avg_tokens_in,
     sum(tokens_out) / nullif(count(tokens_out), 0) AS avg_tokens_out
-FROM members
+FROM summands
 GROUP BY experiment_id, control_id, arm;
