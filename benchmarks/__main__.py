@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import gate  # noqa: F401  registers its benchmarks
+from benchmarks import gate, warehouse  # noqa: F401  they register their benchmarks
 from benchmarks.figures import run
 
 if __name__ == "__main__":
