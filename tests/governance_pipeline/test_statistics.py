@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from benchmarks.verdicts import simulate
 from governance_pipeline.statistics import (
     Arm,
     compare_arms,
@@ -131,44 +131,23 @@ def test_fewer_than_thirty_known_costs_are_inconclusive() -> None:
     assert compare_arms(arm_of([20_000_000] * 30, 30), arm_of(ALIKE, 1000)).p_value_cost is not None
 
 
-def simulated_arm(draw: random.Random, n: int, mean_factor: float, success_rate: float) -> Arm:
-    """Costs as tokens make them: lognormal, sigma 0.8, mean about 0.0138 USD times the factor."""
-    costs = [round(draw.lognormvariate(-4.605, 0.8) * mean_factor * 1e9) for _ in range(n)]
-    return arm_of(costs, sum(draw.random() < success_rate for _ in range(n)))
-
-
 def test_no_effect_is_seldom_taken_for_one_and_an_effect_is_mostly_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    draw = random.Random(20261121)
-    rounds, n = 2000, 100
-    nothing = [
-        compare_arms(simulated_arm(draw, n, 1, 0.9), simulated_arm(draw, n, 1, 0.9)) for _ in range(rounds)
-    ]
-    dearer = [
-        compare_arms(simulated_arm(draw, n, 1.5, 0.9), simulated_arm(draw, n, 1, 0.9)) for _ in range(rounds)
-    ]
-    significant = sum((c.p_value_cost or 0) < 0.05 for c in nothing) / rounds
-    accused = sum(c.verdict == "costlier_no_better" for c in nothing) / rounds
-    found = sum(c.verdict in ("costlier_no_better", "costlier_better") for c in dearer) / rounds
-    exact = sum(c.verdict == "costlier_no_better" for c in dearer) / rounds
+    rounds = 2000
+    nothing = simulate(mean_factor=1, rounds=rounds, seed=20261121)
+    dearer = simulate(mean_factor=1.5, rounds=rounds, seed=20261122)
     with capsys.disabled():
         print(
-            f"\n{rounds} simulated pairs of {n} requests: no effect: cost significant {significant:.3f}, "
-            f"accused {accused:.3f}; +50 % cost: dearer {found:.3f}, accused {exact:.3f}"
+            f"\n{rounds} simulated pairs of 100 requests: no effect: cost significant {nothing.significant:.3f}, "
+            f"accused {nothing.accused:.3f}; +50 % cost: dearer {dearer.dearer:.3f}, accused {dearer.accused:.3f}"
         )
     # Nominal 0.05 in both directions together, half of it on the dearer side; four standard errors of 2,000.
-    assert significant < 0.05 + 4 * math.sqrt(0.05 * 0.95 / rounds)
-    assert accused < 0.025 + 4 * math.sqrt(0.025 * 0.975 / rounds)
-    assert found > 0.8
+    assert nothing.significant < 0.05 + 4 * math.sqrt(0.05 * 0.95 / rounds)
+    assert nothing.accused < 0.025 + 4 * math.sqrt(0.025 * 0.975 / rounds)
+    assert dearer.dearer > 0.8
 
 
 def test_a_verdict_without_the_test_would_accuse_half_of_all_equal_arms() -> None:
-    """Twin: judging by means alone (alpha 0.4999…) shows that the simulation can fail."""
-    draw = random.Random(1)
-    accused = sum(
-        compare_arms(simulated_arm(draw, 100, 1, 0.9), simulated_arm(draw, 100, 1, 0.9), alpha=0.9999).verdict
-        .startswith("costlier")
-        for _ in range(200)
-    )  # fmt: skip
-    assert accused > 70
+    """Twin: judging by means alone (alpha 0.9999) shows that the simulation can fail."""
+    assert simulate(mean_factor=1, rounds=200, seed=1, alpha=0.9999).dearer > 0.35
