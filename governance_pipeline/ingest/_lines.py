@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from llmscope.event_log import MAX_LINE_BYTES
 
-BLOCK_BYTES = 16 << 20
+# Small enough for a block and what is decoded from it to stay in the processor's cache: 16 MiB at once take
+# half as long again.
+BLOCK_BYTES = 2 << 20
 HEAD_BYTES = 4096
 
 

@@ -1,4 +1,4 @@
-"""Batches of valid lines into DuckDB, one batch behind the reading of the next.
+"""Batches of valid lines into DuckDB: many to one insert, while the next ones are being read.
 
 What does not belong here: transactions. Everything happens inside the caller's.
 """
@@ -10,20 +10,21 @@ from types import TracebackType
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from governance_pipeline.errors import ReadersDisagree
 from governance_pipeline.ingest._readers import Batch, LineReader, Reject, reject_of
 from governance_pipeline.sql_files import load_sql
 from llmscope.errors import MalformedLine
 
-# DuckDB hands Arrow batches to its threads one by one: two halves of a block keep two of them busy.
-_PIECES_PER_BATCH = 2
-_FEWEST_ROWS_PER_PIECE = 2048
+# Whole row groups of 122,880 are compressed and written as they are inserted; smaller inserts go through
+# the write-ahead log and are written twice.
+_ROWS_PER_INSERT = 122_880
+# Lines may be long: then an insert takes what has been read so far, so that memory stays bounded.
+_BYTES_PER_INSERT = 128 << 20
 
 
 class BatchLoader:
-    """Loads the batches of one file. While DuckDB takes one, the next may be read.
+    """Loads the batches of one file. While DuckDB takes some, the next may be read.
 
     Args:
         con: inside the transaction that the offsets commit in; nobody else uses it meanwhile.
@@ -39,6 +40,8 @@ class BatchLoader:
         self._path = path
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-load")
         self._loading: Future[None] | None = None
+        self._waiting: list[Batch] = []
+        self._waiting_rows = self._waiting_bytes = 0
         self.rows = 0
         self.rejects = 0
         self.blanks = 0
@@ -52,9 +55,12 @@ class BatchLoader:
         self._worker.shutdown(wait=True)
 
     def load(self, batch: Batch) -> None:
-        """Load a batch once the one before is in."""
-        self.finish()
-        self._loading = self._worker.submit(self._load, batch)
+        """Take a batch over; it is loaded with the ones after it."""
+        self._waiting.append(batch)
+        self._waiting_rows += batch.rows
+        self._waiting_bytes += len(batch.block.data)
+        if self._waiting_rows >= _ROWS_PER_INSERT or self._waiting_bytes >= _BYTES_PER_INSERT:
+            self._hand_over()
 
     def reject(self, rejects: list[Reject]) -> None:
         """Quarantine lines."""
@@ -68,45 +74,49 @@ class BatchLoader:
             ReadersDisagree: Python and SQL read a line differently.
             duckdb.Error: DuckDB could not take it (a full disk, for one).
         """
+        self._hand_over()
+        self._wait()
+
+    def _hand_over(self) -> None:
+        """Have DuckDB take what is waiting once it has taken what it was given before."""
+        self._wait()
+        if self._waiting:
+            self._loading = self._worker.submit(self._load, self._waiting)
+        self._waiting = []
+        self._waiting_rows = self._waiting_bytes = 0
+
+    def _wait(self) -> None:
         loading, self._loading = self._loading, None
         if loading is not None:
             loading.result()
 
-    def _load(self, batch: Batch) -> None:
-        self.blanks += batch.blanks
-        table = pa.table(batch.columns)
-        rejects = batch.rejects
+    def _load(self, batches: list[Batch]) -> None:
+        self.blanks += sum(batch.blanks for batch in batches)
+        rejects = [reject for batch in batches for reject in batch.rejects]
+        table = pa.concat_tables([pa.table(batch.columns) for batch in batches])
         if table.num_rows:
-            refused = self._refused_instants(batch, table)
-            if refused:
-                taken = pc.is_in(
-                    table["line_offset"], value_set=pa.array([reject.line_offset for reject in refused])
-                )
-                table = table.filter(pc.invert(taken))
-                rejects = sorted(rejects + refused, key=lambda reject: reject.line_offset)
-            self._insert(table)
-            self.rows += table.num_rows
+            self._con.register("incoming_lines", table)
+            try:
+                inserted = self._insert()
+                if inserted < table.num_rows:
+                    rejects = sorted(rejects + self._refused_instants(batches), key=_by_offset)
+            finally:
+                self._con.unregister("incoming_lines")
+            self.rows += inserted
         self._insert_rejects(rejects)
 
-    def _insert(self, table: pa.Table) -> None:
-        piece = max(_FEWEST_ROWS_PER_PIECE, -(-table.num_rows // _PIECES_PER_BATCH))
-        pieces = pa.Table.from_batches(table.to_batches(max_chunksize=piece), schema=table.schema)
-        self._con.register("incoming_lines", pieces)
-        try:
-            load_sql(f"raw/insert_{self._reader.log}").execute(self._con, file_id=self._file_id)
-        finally:
-            self._con.unregister("incoming_lines")
+    def _insert(self) -> int:
+        """Insert the lines whose instants SQL can take; how many those were."""
+        name = f"raw/insert_{self._reader.log}"
+        [(inserted,)] = load_sql(name).execute(self._con, file_id=self._file_id).fetchall()
+        return int(inserted)
 
-    def _refused_instants(self, batch: Batch, table: pa.Table) -> list[Reject]:
+    def _refused_instants(self, batches: list[Batch]) -> list[Reject]:
         """Rejects for the lines whose instants SQL cannot take, with the gate's reason."""
-        self._con.register("incoming_lines", table)
-        try:
-            rows = load_sql(f"raw/bad_instants_{self._reader.log}").execute(self._con).fetchall()
-        finally:
-            self._con.unregister("incoming_lines")
+        rows = load_sql(f"raw/bad_instants_{self._reader.log}").execute(self._con).fetchall()
         refused = []
         for (offset,) in rows:
-            line = batch.line_at(offset)
+            line = next(batch for batch in reversed(batches) if batch.block.offset <= offset).line_at(offset)
             try:
                 self._reader.check(line)
             except MalformedLine as malformed:
@@ -137,6 +147,10 @@ class BatchLoader:
             )
         finally:
             self._con.unregister("incoming_rejects")
+
+
+def _by_offset(reject: Reject) -> int:
+    return reject.line_offset
 
 
 def _storable(detail: str) -> str:

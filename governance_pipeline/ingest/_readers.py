@@ -1,7 +1,7 @@
 """What a valid line is, per log: the very functions that the gate reads with.
 
-A block is decoded by a decoder that is a little stricter than the gate's (one C call a line); only
-when that raises is each line of the block read by the gate's own function, which names the reason.
+A block is decoded by a decoder that is a little stricter than the gate's (one C call a line); the lines
+that it refuses are read by the gate's own function, which names the reason.
 Valid lines are encoded again, with the known keys only: a key that stands twice has become one, so
 that Python and SQL cannot read it differently, and nothing unknown reaches SQL.
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta
 
@@ -23,12 +24,13 @@ from governance_pipeline.ingest._lines import HEAD_BYTES, Block, LongLine
 from llmscope.errors import MalformedLine
 from llmscope.event_log import MAX_LINE_BYTES
 from llmscope.money import MAX_USD
-from llmscope.telemetry_line import TelemetryLine, TokenCounts, decode_telemetry_line, require_utf8
+from llmscope.telemetry_line import TelemetryLine, TokenCounts, decode_telemetry_line
 from llmscope.timestamps import parse_micros
 from policy_runtime.decision_record import DecisionRecord, decode_decision
 
 Log = Literal["telemetry", "decisions"]
 
+_NEWLINE = ord("\n")
 _AnyNumber = int | float | None
 _Count = Annotated[int, Meta(ge=0, lt=1 << 53)] | None
 _Usd = Annotated[int, Meta(ge=0, lt=MAX_USD)] | Annotated[float, Meta(ge=0, lt=MAX_USD)] | None
@@ -83,7 +85,7 @@ class Reject:
 
 @dataclass(slots=True)
 class Batch:
-    """The valid lines of one block, as columns: where each begins, its instants as written, itself."""
+    """The valid lines of one block, as columns: where each begins, and itself."""
 
     block: Block
     columns: dict[str, pa.Array]
@@ -110,7 +112,7 @@ class LineReader:
         accept: the gate's reader of one line; raises `MalformedLine`.
         fast: a stricter schema of the same lines.
         lenient: the gate's own schema in the same shape.
-        instants: fields that hold timestamps; each becomes a column `<field>_written`.
+        instants: fields that hold timestamps.
     """
 
     def __init__(
@@ -126,25 +128,37 @@ class LineReader:
         self._accept = accept
         self._fast = msgspec.json.Decoder(fast)
         self._lenient = msgspec.json.Decoder(lenient)
-        self._encode = msgspec.json.Encoder().encode
+        self._encode_lines = msgspec.json.Encoder().encode_lines
 
     def read(self, block: Block) -> Batch:
         """Every line of a block: a row, a reject or a blank."""
         lines = block.data.split(b"\n")
         if block.data.endswith(b"\n"):
             lines.pop()
-        lengths = list(map(len, lines))
-        try:
-            if max(lengths) >= MAX_LINE_BYTES:
-                return self._read_one_by_one(block, lines)
-            if not block.data.isascii():
-                block.data.decode("utf-8")
-            decode = self._fast.decode
-            rows = [decode(line) for line in lines]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._read_one_by_one(block, lines)
-        offsets = np.cumsum([block.offset, *lengths[:-1]]) + np.arange(len(lengths))
-        return Batch(block, self._columns_of(rows, pa.array(offsets, pa.int64())))
+        lengths = np.fromiter(map(len, lines), np.int64, len(lines))
+        offsets = block.offset + np.concatenate(([0], np.cumsum(lengths[:-1] + 1)))
+        rows: list[Any] = []
+        left_out: list[int] = []
+        rejects: list[Reject] = []
+        feed = iter(_without_suspects(block, lines, lengths))
+        while True:
+            try:
+                # One call decodes up to the first line that the fast decoder refuses; those before it stay.
+                rows.extend(map(self._fast.decode, feed))
+                break
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                number = len(rows) + len(left_out)
+            line = lines[number]
+            if not line or line.isspace():
+                left_out.append(number)
+                continue
+            try:
+                rows.append(self._read_carefully(line))
+            except MalformedLine as malformed:
+                left_out.append(number)
+                rejects.append(reject_of(int(offsets[number]), line, malformed))
+        kept = np.delete(offsets, left_out) if left_out else offsets
+        return Batch(block, self._columns_of(rows, kept), rejects, len(left_out) - len(rejects))
 
     def check(self, line: bytes) -> msgspec.Struct:
         """What the gate makes of one line, instants included.
@@ -159,43 +173,50 @@ class LineReader:
                 parse_micros(written)
         return parsed
 
-    def _read_one_by_one(self, block: Block, lines: list[bytes]) -> Batch:
-        rows, offsets, rejects, blanks = [], [], [], 0
-        offset = block.offset
-        for line in lines:
-            if not line or line.isspace():
-                blanks += 1
-            else:
-                try:
-                    rows.append(self._read_one(line))
-                    offsets.append(offset)
-                except MalformedLine as malformed:
-                    rejects.append(reject_of(offset, line, malformed))
-            offset += len(line) + 1
-        columns = self._columns_of(rows, pa.array(offsets, pa.int64()))
-        return Batch(block, columns, rejects, blanks)
+    def _read_carefully(self, line: bytes) -> msgspec.Struct:
+        """A line that the fast decoder refused, as the gate reads it.
 
-    def _read_one(self, line: bytes) -> msgspec.Struct:
-        if len(line) < MAX_LINE_BYTES:
-            try:
-                row: msgspec.Struct = self._fast.decode(line)
-            except (msgspec.DecodeError, RecursionError):
-                pass
-            else:
-                if not line.isascii():
-                    require_utf8(line)
-                return row
+        Raises:
+            MalformedLine: it is a reject.
+        """
         self.check(line)
-        lenient: msgspec.Struct = self._lenient.decode(line)
-        return lenient
+        row: msgspec.Struct = self._lenient.decode(line)
+        return row
 
-    def _columns_of(self, rows: list[Any], offsets: pa.Array) -> dict[str, pa.Array]:
-        encode = self._encode
-        columns = {"line_offset": offsets}
-        for name in self.instants:
-            columns[f"{name}_written"] = pa.array([getattr(row, name) for row in rows], pa.string())
-        columns["line"] = pa.array([encode(row) for row in rows], pa.string())
-        return columns
+    def _columns_of(self, rows: list[Any], offsets: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
+        # No line holds a newline but the one at its end: JSON writes those within texts as `\\n`.
+        encoded = self._encode_lines(rows)
+        ends = np.flatnonzero(np.frombuffer(encoded, np.uint8) == _NEWLINE) + 1
+        bounds = np.concatenate(([0], ends)).astype(np.int64)
+        line = pa.LargeStringArray.from_buffers(len(rows), pa.py_buffer(bounds), pa.py_buffer(encoded))
+        return {"line_offset": pa.array(offsets, pa.int64()), "line": line}
+
+
+def _without_suspects(block: Block, lines: list[bytes], lengths: npt.NDArray[np.int64]) -> list[bytes]:
+    """The lines, with nothing in the place of those that the fast decoder might take and the gate does not:
+    over-long ones, and ones that are not UTF-8 (it looks at the texts only that it decodes)."""
+    suspects = np.flatnonzero(lengths >= MAX_LINE_BYTES).tolist()
+    if not block.data.isascii():
+        try:
+            block.data.decode("utf-8")
+        except UnicodeDecodeError:
+            suspects += [
+                number for number, line in enumerate(lines) if not line.isascii() and not _is_utf8(line)
+            ]
+    if not suspects:
+        return lines
+    left = list(lines)
+    for number in suspects:
+        left[number] = b""
+    return left
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def reject_of(offset: int, line: bytes, malformed: MalformedLine) -> Reject:

@@ -1,12 +1,12 @@
--- Take the valid lines of a batch (`incoming_lines`, registered by the loader) into raw.policy_decisions.
+-- Take the valid lines of a batch (`incoming_lines`, registered by the loader) into raw.policy_decisions. A line
+-- with an instant that SQL cannot take is left out; the loader sees it by the number of rows.
 -- param file_id: the file they stand in
 INSERT INTO raw.policy_decisions BY NAME
-SELECT
-    $file_id AS file_id,
-    line_offset,
-    event_time(timestamp_written) AS timestamp,
-    event_time(reservation_expires_at_written) AS reservation_expires_at,
-    unnest(from_json(line, '{
+SELECT $file_id AS file_id, * REPLACE (event_time(timestamp) AS timestamp, event_time(reservation_expires_at) AS reservation_expires_at)
+FROM (
+    SELECT line_offset, unnest(from_json(line, '{
+        "timestamp": "VARCHAR",
+        "reservation_expires_at": "VARCHAR",
         "event": "VARCHAR",
         "schema_version": "VARCHAR",
         "request_id": "VARCHAR",
@@ -48,4 +48,8 @@ SELECT
         "scope": "MAP(VARCHAR, VARCHAR)",
         "threshold": "DOUBLE"
     }'))
-FROM incoming_lines;
+    FROM incoming_lines
+)
+WHERE
+    event_time(timestamp) IS NOT NULL
+    AND (reservation_expires_at IS NULL OR event_time(reservation_expires_at) IS NOT NULL);
