@@ -138,7 +138,9 @@ moments AS (
     SELECT
         *,
         count(*) OVER five_minutes AS window_count,
-        CAST(sum(cost_usd) OVER five_minutes AS DOUBLE) / count(*) OVER five_minutes AS window_mean_usd
+        CAST(sum(cost_usd) OVER five_minutes AS DOUBLE) / count(*) OVER five_minutes AS window_mean_usd,
+        CAST(sum(cost_usd) OVER five_minutes - max(cost_usd) OVER five_minutes AS DOUBLE)
+        / nullif(count(*) OVER five_minutes - 1, 0) AS mean_without_dearest_usd
     FROM requests
     WINDOW five_minutes AS (
         PARTITION BY policy_id, subject ORDER BY timestamp
@@ -173,6 +175,8 @@ judged AS (
         *,
         window_count >= min_samples
         AND window_mean_usd > threshold_multiplier * baseline_usd
+        -- One request, however dear, is no episode: without it at least three quarters must be left.
+        AND coalesce(mean_without_dearest_usd > 0.75 * threshold_multiplier * baseline_usd, TRUE)
         -- In hours that vary widely by themselves, three (normal-consistent) deviations above as well.
         AND window_mean_usd > baseline_usd + 3 * 1.4826 * mad_usd AS is_above
     FROM expected

@@ -125,6 +125,15 @@ def test_one_single_dear_request_is_no_anomaly() -> None:
     assert episodes_in([*HISTORY, *steady(NOON, NOON + HOUR, 0.01), (NOON + 30 * MINUTE, 0.6)]) == []
 
 
+@pytest.mark.parametrize("cost_usd", [1, 100])
+def test_one_request_however_dear_opens_no_episode_and_two_do(cost_usd: float) -> None:
+    """Thirty-one requests in a window, 0.01 each: one of 1 USD makes their mean 0.04, above 0.03."""
+    quiet = steady(NOON, NOON + HOUR, 0.01)
+    single = (NOON + 30 * MINUTE, cost_usd)
+    assert episodes_in([*HISTORY, *quiet, single]) == []
+    assert len(episodes_in([*HISTORY, *quiet, single, (NOON + 31 * MINUTE, cost_usd)])) == 1
+
+
 def test_three_times_the_baseline_is_not_above_three_times_the_baseline() -> None:
     events = steady(NOON - 8 * HOUR, NOON, 0.25)
     assert episodes_in([*events, *steady(NOON, NOON + HOUR, 0.75)]) == []
