@@ -1,7 +1,8 @@
 """The warehouse: opening the DuckDB file, its layout, and waiting for whoever holds it.
 
 `connect` is the only way in. It lays out schemas, tables and macros from `sql/schema/` once, keeps the
-session in UTC, and waits with backoff while another process holds the file.
+session in UTC, and waits with backoff while another process holds the file. A warehouse of an older layout
+is brought to the present one: its raw rows are carried over, everything derived from them is built again.
 
 What does not belong here: what is in the tables, and publishing what readers read.
 """
@@ -29,6 +30,7 @@ from governance_pipeline.sql_files import SqlFile, load_sql
 SCHEMA_VERSION = 1
 DEFAULT_WAIT_SECONDS = 10.0
 IN_MEMORY = ":memory:"
+_ASIDE = "_of_older_layout"
 
 _SCHEMA_FILES = (
     "schema/schemas",
@@ -55,7 +57,7 @@ def connect(
     Raises:
         WarehouseLocked: it stayed held for that long; names the holder.
         WarehouseUnavailable: it cannot be opened, created or is no warehouse.
-        WarehouseVersionMismatch: it was written by another version.
+        WarehouseVersionMismatch: it was written by a newer version, or its rows do not fit this one.
     """
     con = _open(os.fspath(path), wait_seconds)
     try:
@@ -95,22 +97,53 @@ def _lay_out(con: duckdb.DuckDBPyConnection, path: str) -> None:
     files = [load_sql(name) for name in _SCHEMA_FILES]
     digest = _digest_of(files)
     stored = _stored_layout(con)
-    if stored is not None and stored[0] != SCHEMA_VERSION:
+    if stored is not None and stored[0] > SCHEMA_VERSION:
         raise WarehouseVersionMismatch(
-            f"{path} has layout version {stored[0]}, this package needs {SCHEMA_VERSION}: "
-            "run `governance rebuild`, which folds the logs again"
+            f"{path} has layout version {stored[0]}, this package knows {SCHEMA_VERSION}: use the version "
+            "that wrote it, or run `governance rebuild`, which folds the logs again"
         )
     if stored == (SCHEMA_VERSION, digest):
         return
     con.begin()
     try:
+        older = stored is not None and stored[0] < SCHEMA_VERSION
+        before = _put_aside(con) if older else []
         for file in files:
             file.execute(con)
+        _carry_over(con, before)
         load_sql("schema/record_version").execute(con, version=SCHEMA_VERSION, schema_sha256=digest)
         con.commit()
+    except duckdb.ConversionException as exc:
+        con.rollback()
+        raise WarehouseVersionMismatch(
+            f"{path} has layout version {stored[0] if stored else 0}, and its rows do not fit version "
+            f"{SCHEMA_VERSION}: run `governance rebuild`, which folds the logs again"
+        ) from exc
     except BaseException:
         con.rollback()
         raise
+
+
+def _put_aside(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Rename the raw tables of an older layout; their names."""
+    tables = [name for (name,) in load_sql("schema/raw_table_names").execute(con).fetchall()]
+    for name in tables:
+        con.execute(f"ALTER TABLE raw.{name} RENAME TO {name}{_ASIDE}")
+    return tables
+
+
+def _carry_over(con: duckdb.DuckDBPyConnection, tables: list[str]) -> None:
+    """Bring the rows of an older layout into the present one, column by name. A column that is new stays null
+    for them until a rebuild reads it from the logs; whatever is derived from raw is built from the start."""
+    for name in tables:
+        columns = load_sql("schema/common_columns").execute(con, table_name=name, aside=name + _ASIDE)
+        shared = ", ".join(f'"{column}"' for (column,) in columns.fetchall())
+        if shared:
+            con.execute(f"DELETE FROM raw.{name}")
+            con.execute(f"INSERT INTO raw.{name} BY NAME SELECT {shared} FROM raw.{name}{_ASIDE}")
+        con.execute(f"DROP TABLE raw.{name}{_ASIDE}")
+    if tables:
+        load_sql("schema/forget_all").execute(con)
 
 
 def _stored_layout(con: duckdb.DuckDBPyConnection) -> tuple[int, str] | None:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from governance_pipeline import warehouse
 from governance_pipeline.errors import WarehouseLocked, WarehouseUnavailable, WarehouseVersionMismatch
+from governance_pipeline.ingest import ingest
+from governance_pipeline.staging import build_stg_requests
 from governance_pipeline.warehouse import connect
 from llmscope.errors import MalformedLine
 from llmscope.money import to_nano
@@ -114,12 +116,41 @@ def test_a_folder_that_cannot_be_made_is_refused_at_once(tmp_path: Path) -> None
         pass
 
 
-def test_a_warehouse_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warehouse_of_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warehouse, "SCHEMA_VERSION", 2)
     with connect(tmp_path / "w.duckdb"):
         pass
-    monkeypatch.setattr(warehouse, "SCHEMA_VERSION", 2)
+    monkeypatch.undo()
     with pytest.raises(WarehouseVersionMismatch, match="governance rebuild"), connect(tmp_path / "w.duckdb"):
         pass
+
+
+def test_a_warehouse_of_an_older_version_is_migrated_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older layout lacked a column and had one that is gone: rows, rejects and offsets come over, so that
+    nothing is read twice, and staging is built again from all of them."""
+    log = tmp_path / "telemetry.jsonl"
+    line = '{{"request_id":"r{}","timestamp":"2026-03-24T10:00:00Z","estimated_cost_usd":0.5}}\n'
+    log.write_text(line.format(1) + "torn\n")
+    with connect(tmp_path / "w.duckdb") as con:
+        ingest(con, telemetry=[log], decisions=[])
+        assert build_stg_requests(con) == 1
+        con.execute("ALTER TABLE raw.telemetry DROP COLUMN price_version")
+        con.execute("ALTER TABLE raw.telemetry ADD COLUMN gone VARCHAR")
+    monkeypatch.setattr(warehouse, "SCHEMA_VERSION", 2)
+    with log.open("a") as more:
+        more.write(line.format(2))
+    with connect(tmp_path / "w.duckdb") as con:
+        columns = con.table("raw.telemetry").columns
+        assert "price_version" in columns
+        assert "gone" not in columns
+        assert ingest(con, telemetry=[log], decisions=[]).new_rows == 1
+        assert build_stg_requests(con) == 2
+        assert con.execute("SELECT count(*) FROM raw.rejected_lines").fetchall() == [(1,)]
+    with connect(tmp_path / "w.duckdb") as con:
+        tables = con.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'raw'").fetchall()
+        assert len(tables) == 5, "nothing of the older layout is left"
 
 
 def usd(con: duckdb.DuckDBPyConnection, amounts: list[float] | list[str]) -> list[Decimal | None]:
