@@ -249,13 +249,13 @@ def ingested_sources(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     return _mappings(load_sql("publish/sources").execute(con))
 
 
-def missing_files(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[str]:
-    """Paths (as last seen) of log files that were ingested and are no longer on disk."""
+def missing_sources(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[dict[str, Any]]:
+    """What was ingested of log files that are no longer on disk; `path` is where each was seen last."""
     gone = []
     for log in ("telemetry", "decisions"):
         on_disk = _on_disk(con, settings, log)
         gone += [
-            str(source["path"])
+            source
             for source in _line_counts(con)
             if source["log"] == log and source["file_id"] not in on_disk
         ]

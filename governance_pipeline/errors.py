@@ -11,6 +11,7 @@ PipelineError
 │   └── ReadersDisagree              a line that Python took was refused by SQL, or the other way round
 ├── NothingPublished                 there are no answers yet
 ├── SegmentsMissing                  a rebuild would lose what only the warehouse still holds
+├── ArchiveDamaged                   an archived segment does not read back as what was archived
 └── BadInput (ValueError)            something the user gave that cannot be used; the message names the fix
 
 What does not belong here: rejects. A malformed log line is data, kept in `raw.rejected_lines`.
@@ -79,3 +80,7 @@ class NothingPublished(PipelineError):
 
 class SegmentsMissing(PipelineError):
     """Log files that were ingested are no longer on disk; the message names them."""
+
+
+class ArchiveDamaged(PipelineError):
+    """An archived log segment does not read back as what was archived; the message names it."""

@@ -17,6 +17,7 @@ import duckdb
 
 from governance_pipeline.alerts import read_alerts
 from governance_pipeline.anomalies import build_cost_anomalies, watches_from_policy
+from governance_pipeline.archive import segments_to_take
 from governance_pipeline.checks import CHECKS, CheckOutcome
 from governance_pipeline.economics import load_economics
 from governance_pipeline.facts import build_fct_requests, log_time
@@ -80,8 +81,13 @@ def refresh(con: duckdb.DuckDBPyConnection, settings: Settings, *, publishing: b
 
 
 def ingest_logs(con: duckdb.DuckDBPyConnection, settings: Settings) -> IngestReport:
-    """Take what is new in both logs."""
-    return ingest(con, telemetry=[settings.telemetry_path], decisions=[settings.decisions_path])
+    """Take what is new in both logs, and what only the archive holds of them."""
+    with segments_to_take(con, settings) as archived:
+        return ingest(
+            con,
+            telemetry=[settings.telemetry_path, *archived["telemetry"]],
+            decisions=[settings.decisions_path, *archived["decisions"]],
+        )
 
 
 def ingest_numbers(report: IngestReport, log: str) -> dict[str, Any]:

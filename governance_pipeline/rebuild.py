@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 
 from governance_pipeline import pipeline, warehouse
-from governance_pipeline.checks import ingested_sources, missing_files
+from governance_pipeline.archive import archived_segments
+from governance_pipeline.checks import missing_sources
 from governance_pipeline.errors import SegmentsMissing, WarehouseVersionMismatch
 from governance_pipeline.settings import Settings
 
@@ -25,7 +26,7 @@ def rebuild_warehouse(
 
     Args:
         settings: where everything is.
-        accept_loss: go on although ingested log files are no longer on disk.
+        accept_loss: go on although ingested log files are neither on disk nor in the archive.
         say: takes a sentence as progress.
 
     Returns:
@@ -73,12 +74,16 @@ def _fold_into(
 
 
 def _refuse_loss(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    gone = missing_files(con, settings)
+    archived = archived_segments(settings)
+    gone = [
+        source
+        for source in missing_sources(con, settings)
+        if not any(segment.holds(source) for segment in archived)
+    ]
     if gone:
-        known = {source["path"]: source["ingested_bytes"] for source in ingested_sources(con)}
-        named = ", ".join(f"{path} ({known.get(path, 0):,} bytes)" for path in gone)
+        named = ", ".join(f"{source['path']} ({source['ingested_bytes']:,} bytes)" for source in gone)
         raise SegmentsMissing(
-            f"these log files were ingested and are no longer on disk: {named}. "
+            f"these log files were ingested and are neither on disk nor in the archive: {named}. "
             "A rebuild would lose what they held; bring them back, or give --accept-loss"
         )
 
