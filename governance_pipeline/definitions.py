@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dagster import Definitions, definitions, in_process_executor
 
+from governance_pipeline.assets.archive import archived_segments
 from governance_pipeline.assets.asset_checks import asset_checks
 from governance_pipeline.assets.questions import published_answers, question_assets
 from governance_pipeline.assets.raw import ingest_logs
@@ -30,7 +31,7 @@ def build_defs(settings: Settings) -> Definitions:
     Steps run in the run's own process: starting one per step costs fifteen times what the steps do.
     """
     return Definitions(
-        assets=[ingest_logs, *table_assets, *question_assets, published_answers],
+        assets=[ingest_logs, *table_assets, *question_assets, published_answers, archived_segments],
         asset_checks=asset_checks,
         jobs=[refresh_job, audit_job, freshness_job],
         schedules=[questions_hourly, audit_daily, freshness_watch],

@@ -12,6 +12,7 @@ from dagster import (
     define_asset_job,
 )
 
+from governance_pipeline.assets.archive import ARCHIVE_ASSET
 from governance_pipeline.assets.asset_checks import FRESHNESS_CHECK_KEY
 
 REFRESH_JOB = "refresh"
@@ -20,7 +21,7 @@ FRESHNESS_JOB = "log_freshness"
 
 refresh_job = define_asset_job(
     REFRESH_JOB,
-    selection=AssetSelection.all(),
+    selection=AssetSelection.all() - AssetSelection.assets(ARCHIVE_ASSET),
     description="Ingest what is new, rebuild what depends on it, check it, publish the answers.",
 )
 audit_job = define_asset_job(

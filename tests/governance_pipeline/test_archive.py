@@ -8,9 +8,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from dagster import AssetKey, DagsterInstance
 
 from governance_pipeline import pipeline, warehouse
 from governance_pipeline.archive import archive_path, archive_segments, archived_segments
+from governance_pipeline.definitions import build_defs
 from governance_pipeline.errors import ArchiveDamaged, SegmentsMissing
 from governance_pipeline.questions import QUESTIONS
 from governance_pipeline.rebuild import rebuild_warehouse
@@ -119,3 +121,19 @@ def test_a_damaged_archive_is_never_taken_for_the_truth(settings: Settings) -> N
     segment.path.write_bytes(data)
     with pytest.raises(ArchiveDamaged, match=segment.path.name):
         rebuild_warehouse(settings, say=lambda sentence: None)
+
+
+def test_the_asset_archives_and_removes_only_when_it_is_told_to(settings: Settings) -> None:
+    before = fold(settings)
+    rotated = sorted(settings.telemetry_path.parent.glob("*.jsonl.*[0-9z]"))
+    with DagsterInstance.ephemeral() as instance:
+        for remove, left in ((False, rotated), (True, [])):
+            job = build_defs(settings).resolve_implicit_global_asset_job_def()
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=[AssetKey("archived_segments")],
+                run_config={"ops": {"archived_segments": {"config": {"remove_log_files": remove}}}},
+            )
+            assert result.success
+            assert sorted(settings.telemetry_path.parent.glob("*.jsonl.*[0-9z]")) == left
+    assert fold(settings) == before
