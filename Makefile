@@ -50,9 +50,10 @@ dev: $(INSTALLED)  ## start Dagster's UI, sensors and schedules on 127.0.0.1:300
 		export DAGSTER_HOME=$$($(BIN)/python -m governance_pipeline.dagster_home) && \
 		exec $(BIN)/dagster dev -w workspace.yaml --host 127.0.0.1
 
-screenshots: $(INSTALLED)  ## draw docs/images/asset-graph.png with a headless browser
+screenshots: $(INSTALLED)  ## draw the pictures in docs/images with a headless browser
 	@mkdir -p docs/images
 	@SCREENSHOT_PATH=docs/images/asset-graph.png $(BIN)/python -m pytest tests/end_to_end/test_browser_asset_graph.py
+	@SCREENSHOT_FOLDER=docs/images $(BIN)/python -m pytest tests/end_to_end/test_browser_asset_pages.py
 
 clean:  ## remove the environment and everything derived
 	rm -rf $(VENV) artifacts .mypy_cache .ruff_cache .pytest_cache

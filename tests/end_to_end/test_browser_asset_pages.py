@@ -1,0 +1,107 @@
+"""The pages that a person meets in Dagster's UI, in a real browser: an answer with its chart, a check that
+failed, the tick that told the alert.
+
+`make screenshots` runs the same with SCREENSHOT_FOLDER set and keeps the pictures.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from governance_pipeline.alerts import read_alerts
+from governance_pipeline.demo.run import run_demo
+from governance_pipeline.demo.trace import every_nth, load_trace
+from governance_pipeline.materialize import materialize_all
+from governance_pipeline.questions import QUESTIONS
+from governance_pipeline.settings import Settings
+from tests.end_to_end.dagster_services import dagster_dev, wait_until
+from tests.end_to_end.test_browser_asset_graph import CHROMIUM, FLAGS
+from tests.end_to_end.test_demo import TOLD
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+QUESTION = "cost_by_tenant_and_feature"
+
+
+def keep(page: Page, name: str, otherwise: Path) -> None:
+    """A picture of the page in few colours, so that it is small."""
+    page.wait_for_timeout(1_500)  # what is drawn settles
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    folder = Path(os.environ.get("SCREENSHOT_FOLDER") or otherwise)
+    picture.quantize(128, dither=Image.Dither.NONE).save(folder / f"{name}.png", optimize=True)
+
+
+def falsify_a_bill(settings: Settings) -> None:
+    """Change a cost that was ingested already, in place: the bytes no longer say what the warehouse says."""
+    lines = settings.telemetry_path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        written = str(json.loads(line).get("estimated_cost_usd")).encode()
+        changed = line.replace(written, written.replace(written[-1:], b"7" if written[-1:] != b"7" else b"8"))
+        if number > 100 and b"0.00" in written and b"e" not in written and len(changed) == len(line):
+            lines[number] = changed
+            break
+    settings.telemetry_path.write_bytes(b"".join(lines))
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(240)
+@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+def test_an_answer_with_its_chart_a_failed_check_and_the_alerts_tick_are_seen(tmp_path: Path) -> None:
+    from playwright.sync_api import expect, sync_playwright
+
+    quiet = Console(file=io.StringIO())
+    rows = every_nth(load_trace(), 9)
+    demo = run_demo(tmp_path / "home", story=TOLD, rows=rows, console=quiet, progress_console=quiet)
+    settings = Settings.in_home(tmp_path / "home")
+    in_demo = replace(settings, policy_path=demo.files.policy, economics_path=demo.files.economics)
+    settings.alerts_path.unlink()  # so that the daemon is the one to tell
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        sync_playwright() as playwright,
+    ):
+        environment.setenv("POLICY_PATH", str(demo.files.policy))
+        environment.setenv("ECONOMICS_PATH", str(demo.files.economics))
+        with dagster_dev(settings, tmp_path / "dagster.log") as address:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            try:
+                page = browser.new_page(viewport={"width": 1500, "height": 1000})
+                wait_until(lambda: bool(read_alerts(settings.alerts_path)), 60, lambda: "no alert was told")
+
+                page.goto(f"{address}/assets/{QUESTION}?view=overview", wait_until="domcontentloaded")
+                chart = page.get_by_alt_text(QUESTIONS[QUESTION].words)
+                row = page.locator("tr").filter(has=page.get_by_text("chart", exact=True))
+                row.get_by_text("Show Markdown").click(timeout=60_000)
+                expect(chart.first).to_be_visible(timeout=20_000)
+                assert chart.first.evaluate("image => image.naturalWidth") == 900
+                keep(page, "answer-and-chart", tmp_path)
+
+                page.goto(
+                    f"{address}/locations/governance/sensors/cost_anomaly", wait_until="domcontentloaded"
+                )
+                # Later ticks have nothing new to tell; the first is the last of the list.
+                ticks = page.get_by_role("row").filter(has_text="runs requested").filter(has_text="View logs")
+                ticks.last.get_by_text("0 runs requested").first.hover(timeout=60_000)
+                expect(page.get_by_text("alerts written").first).to_be_visible(timeout=20_000)
+                keep(page, "alert-tick", tmp_path)
+
+                falsify_a_bill(settings)
+                outcome = materialize_all(in_demo, say=lambda sentence: None)
+                assert not outcome.succeeded
+                [failed] = [check for check in outcome.failed_checks if check in outcome.failure]
+                page.goto(f"{address}/assets/fct_requests?view=checks", wait_until="domcontentloaded")
+                expect(page.get_by_text(failed).first).to_be_visible(timeout=30_000)
+                page.get_by_text(failed, exact=True).first.click()
+                expect(page.get_by_text("blocking", exact=True).first).to_be_visible(timeout=20_000)
+                keep(page, "failed-check", tmp_path)
+            finally:
+                browser.close()
