@@ -4,7 +4,6 @@ is lost, and no sum is wrong."""
 from __future__ import annotations
 
 import json
-import os
 import random
 from collections import Counter
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -16,7 +15,7 @@ import pytest
 from governance_pipeline.ingest import _readers, _run, ingest
 from governance_pipeline.staging import build_stg_requests
 
-LINES = 10_000 if os.environ.get("GOVERNANCE_SLOW") else 2_000
+LINES = 10_000
 QUANTUM = Decimal("0.000000001")
 
 
