@@ -120,7 +120,7 @@ def test_ui_sensors_two_materialisations_and_readers_work_at_once(
         wait_until(
             lambda: spent_and_counted(settings)[1] == everything, 60, lambda: output.read_text()[-8000:]
         )
-    spoken = output.read_text(errors="replace")
+        spoken = output.read_text(errors="replace")  # before the interrupt that ends it, which it tells of
     assert "Traceback" not in spoken, spoken[spoken.index("Traceback") - 1500 :][:6000]
     assert set(crowd.rounds) == {"materialize", "second materialize", "ask", "read", "grow"}
     spent, _ = spent_and_counted(settings)
