@@ -170,7 +170,7 @@ def _log_lines() -> Iterator[str]:
 def main() -> None:
     """Print the tables of `docs/estimates.md`."""
     try:
-        import bpe_openai  # noqa: PLC0415  no dependency of this project
+        import bpe_openai
     except ImportError:
         sys.stdout.write("bpe_openai is not installed: pip install bpe_openai, to measure estimate_tokens\n")
     else:

@@ -10,6 +10,7 @@ What does not belong here: reading files (`gate`, `history`) and judging (`judge
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from policy_runtime.labels import Labels
 from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
 from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy
 
-# Repeats are recognised among at least the last million ids (two generations of this many).
+# Repeats are recognised among at least this many of the last known bills.
 DUPLICATE_HORIZON = 1_000_000
 _FIRST_ALERT_SWEEP = 1024
 
@@ -48,23 +49,25 @@ class Held:
 
 
 class RecentIds:
-    """Remembers at least the last `horizon` ids added, at most twice as many."""
+    """Remembers at least the last `horizon` ids added, at most a quarter more: five generations of a
+    quarter each, of which the oldest is dropped whole."""
 
-    __slots__ = ("_horizon", "_new", "_old")
+    __slots__ = ("_generation_size", "_newest", "_older")
 
     def __init__(self, horizon: int = DUPLICATE_HORIZON) -> None:
-        self._horizon = horizon
-        self._new: set[str] = set()
-        self._old: set[str] = set()
+        self._generation_size = max(1, -(-horizon // 4))
+        self._newest: set[str] = set()
+        self._older: deque[set[str]] = deque(maxlen=4)
 
     def __contains__(self, request_id: str) -> bool:
-        return request_id in self._new or request_id in self._old
+        return request_id in self._newest or any(request_id in generation for generation in self._older)
 
     def add(self, request_id: str) -> None:
         """Remember one id."""
-        self._new.add(request_id)
-        if len(self._new) >= self._horizon:
-            self._old, self._new = self._new, set()
+        self._newest.add(request_id)
+        if len(self._newest) >= self._generation_size:
+            self._older.append(self._newest)
+            self._newest = set()
 
 
 class Ledger:
@@ -264,6 +267,8 @@ class Ledger:
                 meter.window.add(at_us, tokens)
             elif not governed:
                 meter.window.add(at_us, 1)
+            # A scope that only bills touch, and no decision ever reads, lets go of what has left too.
+            meter.window.total_at(self.now_us)
 
     def _release(self, request_id: str) -> bool:
         """Take the id's reservation back from wherever it counts; whether there was one."""
