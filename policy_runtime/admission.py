@@ -224,7 +224,8 @@ class Admission:
 
     def _append(self, line: bytes) -> None:
         try:
-            self._gate.telemetry_writer.append(line)
+            # A stopped holder of the log's lock must not cost a bill.
+            self._gate.telemetry_writer.append(line, unlocked_after_timeout=True)
         except EventLogError as exc:
             self._tell_unwritten(exc)
 
@@ -309,7 +310,8 @@ def settle_held(
             cache_read_tokens=cache_read_tokens,
             status=status,
             latency_ms=None,
-        )
+        ),
+        unlocked_after_timeout=True,
     )
 
 

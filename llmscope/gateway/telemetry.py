@@ -49,7 +49,7 @@ def write_line(path: str | os.PathLike[str], line: bytes) -> int:
     Raises:
         EventLogError: the line could not be written; nothing of it is left in the file.
     """
-    return _writer_for(path).append(line)
+    return _writer_for(path).append(line, unlocked_after_timeout=True)
 
 
 async def write_line_async(path: str | os.PathLike[str], line: bytes) -> int:
@@ -60,7 +60,7 @@ async def write_line_async(path: str | os.PathLike[str], line: bytes) -> int:
         return offset
     import asyncio  # noqa: PLC0415  the event loop's library is loaded by who runs one
 
-    return await asyncio.to_thread(writer.append, line)
+    return await asyncio.to_thread(writer.append, line, unlocked_after_timeout=True)
 
 
 def _writer_for(path: str | os.PathLike[str]) -> LogWriter:

@@ -331,7 +331,7 @@ def test_callers_see_a_signature_without_the_admission(gate: PolicyRuntime) -> N
 async def test_a_log_that_cannot_be_written_loses_neither_the_answer_nor_the_callers_error(
     gate: PolicyRuntime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, on_loop: bool
 ) -> None:
-    def full(self: Any, line: bytes) -> int:
+    def full(self: Any, line: bytes, **options: Any) -> int:
         raise EventLogError(28, "No space left on device")
 
     monkeypatch.setattr("llmscope.event_log.LogWriter.append", full)
@@ -361,7 +361,7 @@ async def test_a_log_that_cannot_be_written_loses_neither_the_answer_nor_the_cal
 def test_a_bill_that_could_not_be_written_may_be_settled_again(
     gate: PolicyRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Any, line: bytes) -> int:
+    def full(self: Any, line: bytes, **options: Any) -> int:
         raise EventLogError(28, "No space left on device")
 
     with gate.admit(**ASKED, tokens_in=1000) as admission:
