@@ -188,7 +188,7 @@ class Traffic:
 
 
 @pytest.mark.usefixtures("small_probes")
-@settings(
+@settings(derandomize=True, 
     max_examples=150 if SLOW else 12,
     phases=[Phase.explicit, Phase.generate],
     deadline=None,
@@ -360,7 +360,7 @@ def skipped(path: Path, placed: list[tuple[int, int]], since_us: int) -> int:
 
 
 @pytest.mark.usefixtures("small_probes")
-@settings(
+@settings(derandomize=True, 
     max_examples=300 if SLOW else 60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
