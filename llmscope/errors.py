@@ -3,6 +3,10 @@
     LlmscopeError
     ├── ConfigurationError (ValueError)   a route, tier, provider, model or setting that cannot be used
     ├── MalformedLine (ValueError)        a log line that is not one of ours, with the reason as a short code
+    ├── ContextTooLargeError (ValueError) a prompt over its route's budget, whatever the strategy leaves out
+    ├── GuardBlocked                      a guard refused a prompt or an answer
+    ├── CircuitOpen                       every provider that could be asked is being left alone
+    ├── DeadlineExceeded (TimeoutError)   the caller's whole wait was used up
     └── EventLogError (OSError)           the log could not be written
         ├── LineTooLong                   a line over the limit of the protocol
         ├── ShortWrite                    the disk took only part of a line; the part was cut back
@@ -29,6 +33,46 @@ class MalformedLine(LlmscopeError, ValueError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class ContextTooLargeError(LlmscopeError, ValueError):
+    """A prompt does not fit. `tokens` is its estimated length, `max_tokens` the route's budget."""
+
+    def __init__(self, tokens: int, max_tokens: int, strategy: str) -> None:
+        super().__init__(
+            f"about {tokens:,} tokens of context, the budget is {max_tokens:,} (strategy: {strategy}). "
+            "Send less, raise the route's max_context_tokens, or choose a strategy that leaves more out."
+        )
+        self.tokens = tokens
+        self.max_tokens = max_tokens
+        self.strategy = strategy
+
+
+class GuardBlocked(LlmscopeError):
+    """A guard refused a text. `direction` is `in` (nothing was sent) or `out` (the answer was paid for),
+    `classes` are the kinds of what was found, never the text."""
+
+    def __init__(self, direction: str, classes: tuple[str, ...]) -> None:
+        what = "prompt" if direction == "in" else "answer"
+        super().__init__(f"the {what} was blocked by a guard: {', '.join(classes)}")
+        self.direction = direction
+        self.classes = classes
+
+
+class CircuitOpen(LlmscopeError):
+    """No attempt was made: the circuit of `provider` is open, and nothing else was left to ask."""
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(f"the circuit of provider {provider!r} is open and no fallback is left")
+        self.provider = provider
+
+
+class DeadlineExceeded(LlmscopeError, TimeoutError):
+    """The caller has waited `deadline_seconds`; nothing more is tried."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        super().__init__(f"no answer within the route's deadline of {deadline_seconds:g} s")
+        self.deadline_seconds = deadline_seconds
 
 
 class EventLogError(LlmscopeError, OSError):
