@@ -23,6 +23,7 @@ from governance_pipeline.economics import Economics, load_economics
 from governance_pipeline.errors import BadInput, NothingPublished
 from governance_pipeline.facts import build_fct_requests
 from governance_pipeline.ingest import ingest
+from governance_pipeline.log_files import Named
 from governance_pipeline.publish import fact_files, question_file, reading, table_file
 from governance_pipeline.questions import Question, question_named, select_question
 from governance_pipeline.settings import Settings
@@ -101,8 +102,8 @@ def ask(question: str, settings: Settings, *, since: Since = None, threshold: fl
     except NothingPublished:
         return _ask_logs(
             question,
-            [settings.telemetry_path],
-            [settings.decisions_path],
+            settings.logs["telemetry"],
+            settings.logs["decisions"],
             load_economics(settings.economics_path),
             since=since,
             threshold=threshold,
@@ -219,8 +220,8 @@ def _parse_since(text: str) -> timedelta | datetime:
 
 def _ask_logs(
     question: str,
-    telemetry: Sequence[Path],
-    decisions: Sequence[Path],
+    telemetry: Sequence[Named],
+    decisions: Sequence[Named],
     economics: Economics,
     *,
     since: Since,

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 
 from governance_pipeline.freshness import unread_in
+from governance_pipeline.log_files import Log
 from governance_pipeline.recount import (
     Cell,
     IngestedFile,
@@ -69,7 +70,7 @@ class Check:
     run: Callable[[duckdb.DuckDBPyConnection, Settings], CheckOutcome]
 
 
-def line_accounting(log: str) -> Callable[[duckdb.DuckDBPyConnection, Settings], CheckOutcome]:
+def line_accounting(log: Log) -> Callable[[duckdb.DuckDBPyConnection, Settings], CheckOutcome]:
     """The accounting check of one log: rows + rejects + blank lines = lines of its files."""
 
     def run(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
@@ -210,11 +211,7 @@ def freshness(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcom
     """
     now = time.time()
     sources = ingested_sources(con)
-    unread = [
-        part
-        for part in unread_in(settings.telemetry_path, settings.decisions_path, sources)
-        if part.has_whole_line
-    ]
+    unread = [part for part in unread_in(settings.logs, sources) if part.has_whole_line]
     load_sql("checks/freshness_tables").execute(con)
     seen = load_sql("checks/note_unread").execute_with(
         con,
@@ -252,7 +249,7 @@ def ingested_sources(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 def missing_sources(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[dict[str, Any]]:
     """What was ingested of log files that are no longer on disk; `path` is where each was seen last."""
     gone = []
-    for log in ("telemetry", "decisions"):
+    for log in settings.logs:
         on_disk = _on_disk(con, settings, log)
         gone += [
             source
@@ -262,9 +259,8 @@ def missing_sources(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[
     return gone
 
 
-def _on_disk(con: duckdb.DuckDBPyConnection, settings: Settings, log: str) -> dict[int, IngestedFile]:
-    path = settings.telemetry_path if log == "telemetry" else settings.decisions_path
-    return find_on_disk(path, [source for source in _line_counts(con) if source["log"] == log])
+def _on_disk(con: duckdb.DuckDBPyConnection, settings: Settings, log: Log) -> dict[int, IngestedFile]:
+    return find_on_disk(settings.logs[log], [source for source in _line_counts(con) if source["log"] == log])
 
 
 def _line_counts(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from llmscope.event_log import FINGERPRINT_BYTES, open_log, rotated_siblings
+from governance_pipeline.log_files import Log, Named, find_log_files
+from llmscope.event_log import FINGERPRINT_BYTES, open_log
 
 _SCAN_BYTES = 1 << 20
 
@@ -38,21 +39,19 @@ class Unread:
     modified_at: float
 
 
-def unread_in(
-    telemetry_path: Path, decisions_path: Path, sources: Sequence[Mapping[str, Any]]
-) -> list[Unread]:
+def unread_in(logs: Mapping[Log, Sequence[Named]], sources: Sequence[Mapping[str, Any]]) -> list[Unread]:
     """Compare both logs and their rotated generations with what has been ingested.
 
     Args:
-        telemetry_path, decisions_path: the logs.
+        logs: what each consists of (`Settings.logs`).
         sources: one mapping per ingested file: log, fingerprint, fingerprint_length, ingested_bytes,
             overlap (hex), compressed_identity (`checks.ingested_sources`, or a manifest's sources).
     """
     found = []
-    for log, path in (("telemetry", telemetry_path), ("decisions", decisions_path)):
+    for log, named in logs.items():
         known = [source for source in sources if source["log"] == log]
-        for generation in [*rotated_siblings(path), path]:
-            unread = _unread_of(log, generation, known)
+        for path in find_log_files(named):
+            unread = _unread_of(log, path, known)
             if unread is not None:
                 found.append(unread)
     return found

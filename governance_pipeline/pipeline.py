@@ -85,8 +85,8 @@ def ingest_logs(con: duckdb.DuckDBPyConnection, settings: Settings) -> IngestRep
     with segments_to_take(con, settings) as archived:
         return ingest(
             con,
-            telemetry=[settings.telemetry_path, *archived["telemetry"]],
-            decisions=[settings.decisions_path, *archived["decisions"]],
+            telemetry=[*settings.logs["telemetry"], *archived["telemetry"]],
+            decisions=[*settings.logs["decisions"], *archived["decisions"]],
         )
 
 

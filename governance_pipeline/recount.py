@@ -9,14 +9,15 @@ What does not belong here: the comparison (`checks`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from governance_pipeline.freshness import is_ingested
+from governance_pipeline.log_files import Named, find_log_files
 from llmscope.errors import MalformedLine
-from llmscope.event_log import FINGERPRINT_BYTES, open_log, rotated_siblings
+from llmscope.event_log import FINGERPRINT_BYTES, open_log
 from llmscope.telemetry_line import read_usage, text_of
 from llmscope.timestamps import parse_micros
 from policy_runtime import decode_decision, is_decision
@@ -73,18 +74,16 @@ class _Counting:
     namespace: str | None
 
 
-def find_on_disk(log_path: Path, ingested: Iterable[Mapping[str, Any]]) -> dict[int, IngestedFile]:
+def find_on_disk(named: Sequence[Named], ingested: Iterable[Mapping[str, Any]]) -> dict[int, IngestedFile]:
     """Which ingested files are on disk, by file id: recognised by their beginning, not their name.
 
     Args:
-        log_path: the log; its rotated generations are looked at too.
+        named: what the log consists of (`Settings.logs`).
         ingested: of each: file_id, fingerprint, fingerprint_length, ingested_bytes, overlap (hex).
     """
     found: dict[int, IngestedFile] = {}
     sources = list(ingested)
-    for path in [*rotated_siblings(log_path), log_path]:
-        if not path.is_file():
-            continue
+    for path in find_log_files(named):
         with open_log(path) as file:
             head = file.read(FINGERPRINT_BYTES)
             for source in sources:

@@ -139,9 +139,7 @@ def build_sensors(settings: Settings) -> list[SensorDefinition]:
     def log_growth(context: SensorEvaluationContext) -> SensorResult | SkipReason:
         end_dead_runs(context.instance)
         manifest = current_manifest(settings.answers_path)
-        unread = unread_in(
-            settings.telemetry_path, settings.decisions_path, manifest.sources if manifest is not None else ()
-        )
+        unread = unread_in(settings.logs, manifest.sources if manifest is not None else ())
         tick = judge_growth(
             GrowthCursor.parse(context.cursor),
             unread,

@@ -7,10 +7,11 @@ these files is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from governance_pipeline.log_files import Log, Named, would_find
 from llmscope.settings import home_from
 from policy_runtime.errors import SettingsError
 from policy_runtime.settings import Settings as GateSettings
@@ -30,6 +31,9 @@ class Settings:
         answers_path: the folder that readers read.
         alerts_path: the log of alerts.
         sinks_path: `alerts.yaml`, where alerts go besides the log; None without it.
+        telemetry_globs: further telemetry files, by path or pattern: of programs that do not take the log's
+            lock and keep a file of their own, or of other machines.
+        decisions_globs: further decision logs, likewise.
     """
 
     home: Path
@@ -41,6 +45,12 @@ class Settings:
     answers_path: Path
     alerts_path: Path
     sinks_path: Path | None
+    telemetry_globs: tuple[str, ...] = ()
+    decisions_globs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._refuse_other_logs("TELEMETRY_GLOBS", self.telemetry_globs, self.decisions_path)
+        self._refuse_other_logs("DECISIONS_GLOBS", self.decisions_globs, self.telemetry_path)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -48,7 +58,7 @@ class Settings:
 
         Raises:
             policy_runtime.errors.SettingsError: `POLICY_PATH`, `ECONOMICS_PATH` or `ALERT_SINKS_PATH` names a
-                file that is not there.
+                file that is not there; or `TELEMETRY_GLOBS` or `DECISIONS_GLOBS` names a log of another kind.
             llmscope.errors.ConfigurationError: two variables name different telemetry logs.
         """
         environ = os.environ if environ is None else environ
@@ -62,6 +72,8 @@ class Settings:
             warehouse_path=_path(environ, "WAREHOUSE_PATH"),
             alerts_path=_path(environ, "ALERTS_PATH"),
             sinks_path=_optional_file(environ, "ALERT_SINKS_PATH", "alerts.yaml"),
+            telemetry_globs=_globs(environ, "TELEMETRY_GLOBS"),
+            decisions_globs=_globs(environ, "DECISIONS_GLOBS"),
         )
 
     @classmethod
@@ -76,6 +88,8 @@ class Settings:
         warehouse_path: Path | None = None,
         alerts_path: Path | None = None,
         sinks_path: Path | None = None,
+        telemetry_globs: Sequence[str] = (),
+        decisions_globs: Sequence[str] = (),
     ) -> Settings:
         """The default places inside `home`; what is given explicitly stands."""
         home = Path(home)
@@ -90,6 +104,8 @@ class Settings:
             answers_path=home / "answers",
             alerts_path=alerts_path or logs / "alerts.jsonl",
             sinks_path=sinks_path,
+            telemetry_globs=tuple(telemetry_globs),
+            decisions_globs=tuple(decisions_globs),
         )
 
     def with_warehouse(self, warehouse_path: Path) -> Settings:
@@ -97,14 +113,36 @@ class Settings:
         return replace(self, warehouse_path=warehouse_path)
 
     @property
+    def logs(self) -> dict[Log, tuple[Named, ...]]:
+        """What each log consists of, for `log_files.find_log_files`: the log itself first."""
+        return {
+            "telemetry": (self.telemetry_path, *self.telemetry_globs),
+            "decisions": (self.decisions_path, *self.decisions_globs),
+        }
+
+    @property
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs and events."""
         return self.home / "dagster"
+
+    def _refuse_other_logs(self, variable: str, globs: Sequence[str], other_log: Path) -> None:
+        for named in globs:
+            for path in (other_log, self.alerts_path):
+                if would_find(named, path):
+                    raise SettingsError(
+                        f"{variable} holds {named!r}, which also names {path}: its lines would be counted as "
+                        "what they are not. Write a narrower pattern"
+                    )
 
 
 def _path(environ: Mapping[str, str], variable: str) -> Path | None:
     named = environ.get(variable)
     return Path(named) if named else None
+
+
+def _globs(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
+    """Paths and patterns, separated as in `PATH`."""
+    return tuple(named for named in environ.get(variable, "").split(os.pathsep) if named)
 
 
 def _optional_file(environ: Mapping[str, str], variable: str, default: str) -> Path | None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from governance_pipeline.log_files import Log, find_log_files
+from governance_pipeline.settings import Settings
 from llmscope.errors import MalformedLine
-from llmscope.event_log import open_log, rotated_siblings
+from llmscope.event_log import open_log
 from llmscope.money import from_nano, to_nano
 from llmscope.telemetry_line import Usage, read_usage
 from llmscope.timestamps import format_micros, parse_micros
@@ -76,10 +77,10 @@ class Trail:
         return account_for(lease, bills, now_us)
 
 
-def follow(request_id: str, telemetry_path: Path, decisions_path: Path) -> Trail:
+def follow(request_id: str, settings: Settings) -> Trail:
     """What both logs, rotated generations included, say of `request_id`. Bad lines are passed over."""
     trail = Trail(request_id)
-    for line in _lines_naming(request_id, decisions_path):
+    for line in _lines_naming(request_id, settings, "decisions"):
         try:
             record = decode_decision(line)
         except MalformedLine:
@@ -90,7 +91,7 @@ def follow(request_id: str, telemetry_path: Path, decisions_path: Path) -> Trail
             trail.decision = trail.decision or record
         elif record.event == "reservation_extended" and record.reservation_expires_at:
             trail.extensions.append(parse_micros(record.reservation_expires_at))
-    for line in _lines_naming(request_id, telemetry_path):
+    for line in _lines_naming(request_id, settings, "telemetry"):
         try:
             usage = read_usage(line, "")
         except MalformedLine:
@@ -230,14 +231,12 @@ def _tokens(count: int | None) -> str:
     return "unknown" if count is None else f"{count:,}"
 
 
-def _lines_naming(request_id: str, path: Path) -> Iterator[bytes]:
+def _lines_naming(request_id: str, settings: Settings, log: Log) -> Iterator[bytes]:
     # An id with characters that JSON escapes may be written in several ways: then every line is decoded.
     plain = msgspec.json.encode(request_id)[1:-1] == request_id.encode() and request_id.isascii()
     needle = request_id.encode() if plain else b""
-    for generation in [*reversed(rotated_siblings(path)), path]:
-        if not generation.is_file():
-            continue
-        with open_log(generation) as file:
+    for path in find_log_files(settings.logs[log]):
+        with open_log(path) as file:
             for line in file:
                 if needle in line:
                     yield line.rstrip(b"\n")

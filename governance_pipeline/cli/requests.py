@@ -23,7 +23,7 @@ def explain(request_id: str, form: Format) -> None:
     from llmscope.timestamps import to_micros  # noqa: PLC0415
 
     settings = Settings.from_environment()
-    trail = follow(request_id, settings.telemetry_path, settings.decisions_path)
+    trail = follow(request_id, settings)
     if not trail.found:
         raise Finding(
             f"request {request_id} stands in neither {settings.decisions_path} nor {settings.telemetry_path}"

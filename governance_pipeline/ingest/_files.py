@@ -1,12 +1,11 @@
 """Finding and opening log files, and fixing how far each is read.
 
-A path names the log and its rotated siblings (`<path>.*`); a pattern names what it matches. The end
+Which files are meant is told by `log_files`. The end
 of a plain file is its size when it was opened; a gzip file is read to its own end.
 """
 
 from __future__ import annotations
 
-import glob
 import gzip
 import os
 import zlib
@@ -14,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from governance_pipeline.errors import IngestError
-from llmscope.event_log import FINGERPRINT_BYTES, rotated_siblings
+from governance_pipeline.log_files import Named, find_log_files
+from llmscope.event_log import FINGERPRINT_BYTES
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_PATTERN_CHARACTERS = "*?["
 # A log that rotates while its files are being opened is looked at again; nothing rotates ten times
 # in the milliseconds that takes.
 _MOST_LOOKS = 10
@@ -125,27 +124,8 @@ class LogFile:
         self.problem = None
 
 
-def find_paths(named: Sequence[str | os.PathLike[str]], *, siblings: bool) -> list[Path]:
-    """The log files that paths and patterns name, oldest first, each once; missing ones are no files.
-
-    Args:
-        siblings: whether a path also names its rotated generations.
-    """
-    found: dict[Path, None] = {}
-    for name in named:
-        path = Path(name)
-        if path.is_file() or not any(character in os.fspath(name) for character in _PATTERN_CHARACTERS):
-            matches = [path, *(rotated_siblings(path) if siblings else [])]
-        else:
-            matches = [Path(match) for match in glob.glob(os.fspath(name))]  # noqa: PTH207 (takes absolute patterns)
-        for match in matches:
-            if match.is_file() and match.suffix != ".lock":
-                found[match] = None
-    return sorted(found, key=_modified)
-
-
 def open_all(
-    named: Sequence[str | os.PathLike[str]], *, siblings: bool, already_taken: frozenset[str] = frozenset()
+    named: Sequence[Named], *, siblings: bool, already_taken: frozenset[str] = frozenset()
 ) -> list[LogFile]:
     """Open every file that is named, and so fix how far each will be read.
 
@@ -160,7 +140,7 @@ def open_all(
     """
     for _ in range(_MOST_LOOKS):
         files: dict[tuple[int, int], LogFile] = {}
-        for path in find_paths(named, siblings=siblings):
+        for path in find_log_files(named, siblings=siblings):
             try:
                 file = LogFile(path)
             except FileNotFoundError:
@@ -172,7 +152,7 @@ def open_all(
                 file.close()
             else:
                 files[file.identity] = file
-        if _identities(find_paths(named, siblings=siblings)) <= files.keys():
+        if _identities(find_log_files(named, siblings=siblings)) <= files.keys():
             wanted = [file for file in files.values() if file.compressed_identity not in already_taken]
             close_all(file for file in files.values() if file.compressed_identity in already_taken)
             return wanted
@@ -195,10 +175,3 @@ def _identities(paths: Sequence[Path]) -> set[tuple[int, int]]:
             continue
         identities.add((stat.st_dev, stat.st_ino))
     return identities
-
-
-def _modified(path: Path) -> tuple[int, str]:
-    try:
-        return path.stat().st_mtime_ns, str(path)
-    except FileNotFoundError:
-        return 0, str(path)

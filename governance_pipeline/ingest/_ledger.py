@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import duckdb
 
 from governance_pipeline.ingest._files import OVERLAP_BYTES, LogFile
-from governance_pipeline.ingest._readers import Log
+from governance_pipeline.log_files import Log
 from governance_pipeline.sql_files import load_sql
 from llmscope.event_log import FINGERPRINT_BYTES, fingerprint_of
 

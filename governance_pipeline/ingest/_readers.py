@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -21,14 +21,13 @@ import pyarrow as pa
 from msgspec import Meta
 
 from governance_pipeline.ingest._lines import HEAD_BYTES, Block, LongLine
+from governance_pipeline.log_files import Log
 from llmscope.errors import MalformedLine
 from llmscope.event_log import MAX_LINE_BYTES
 from llmscope.money import MAX_USD
 from llmscope.telemetry_line import TelemetryLine, TokenCounts, decode_telemetry_line
 from llmscope.timestamps import parse_micros
 from policy_runtime.decision_record import DecisionRecord, decode_decision
-
-Log = Literal["telemetry", "decisions"]
 
 _NEWLINE = ord("\n")
 _AnyNumber = int | float | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from governance_pipeline.ingest._files import LogFile, close_all, open_all
 from governance_pipeline.ingest._ledger import KnownFile, Ledger, Likeness, advance
 from governance_pipeline.ingest._lines import LongLine, whole_lines
 from governance_pipeline.ingest._load import BatchLoader
-from governance_pipeline.ingest._readers import LineReader, Log, reader_for, reject_of_long
+from governance_pipeline.ingest._readers import LineReader, reader_for, reject_of_long
+from governance_pipeline.log_files import Log, Named
 from governance_pipeline.sql_files import load_sql
 
 _FIRST_WAIT_SECONDS = 0.01
@@ -89,8 +89,8 @@ class IngestReport:
 def ingest(
     con: duckdb.DuckDBPyConnection,
     *,
-    telemetry: Sequence[str | os.PathLike[str]],
-    decisions: Sequence[str | os.PathLike[str]],
+    telemetry: Sequence[Named],
+    decisions: Sequence[Named],
     complete: bool = False,
     wait_seconds: float = 10.0,
 ) -> IngestReport:
@@ -129,8 +129,8 @@ def _a_core_left_for_reading(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def _ingest(
     con: duckdb.DuckDBPyConnection,
-    telemetry: Sequence[str | os.PathLike[str]],
-    decisions: Sequence[str | os.PathLike[str]],
+    telemetry: Sequence[Named],
+    decisions: Sequence[Named],
     complete: bool,
     wait_seconds: float,
 ) -> IngestReport:
@@ -139,7 +139,7 @@ def _ingest(
     try:
         ledger = Ledger(con)
         finished = ledger.finished_compressed
-        ends_fixed_in_this_order: tuple[tuple[Log, Sequence[str | os.PathLike[str]]], ...] = (
+        ends_fixed_in_this_order: tuple[tuple[Log, Sequence[Named]], ...] = (
             ("telemetry", telemetry),
             ("decisions", decisions),
         )

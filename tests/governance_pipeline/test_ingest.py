@@ -336,7 +336,7 @@ def test_a_rotation_while_files_are_opened_hides_no_decision(
 ) -> None:
     log.write_bytes(line(1))
     rotated = False
-    find = _files.find_paths
+    find = _files.find_log_files
 
     def rotate_after_the_first_look(named: Any, *, siblings: bool) -> list[Path]:
         nonlocal rotated
@@ -347,7 +347,7 @@ def test_a_rotation_while_files_are_opened_hides_no_decision(
             log.write_bytes(line(2))
         return found
 
-    monkeypatch.setattr(_files, "find_paths", rotate_after_the_first_look)
+    monkeypatch.setattr(_files, "find_log_files", rotate_after_the_first_look)
     take(warehouse, log)
     assert ids(warehouse) == [1, 2]
 

@@ -111,7 +111,7 @@ def test_growth_is_told_from_offsets_through_rotation_and_truncation(settings: S
     def unread() -> list[tuple[str, int]]:
         manifest = current_manifest(settings.answers_path)
         assert manifest is not None
-        found = unread_in(settings.telemetry_path, settings.decisions_path, manifest.sources)
+        found = unread_in(settings.logs, manifest.sources)
         return [(part.path.name, part.offset) for part in found]
 
     write_ordinary_logs(settings)
