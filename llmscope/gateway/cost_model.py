@@ -1,136 +1,138 @@
-"""What tokens cost: our own short price list first, then a maintained table of some 2,300 models.
+"""What tokens cost: one's own price lists first, then the packaged one, then the maintained table.
 
-The list is `prices.yaml` beside this module, and any file of the same form that `register_prices` is
-given. The table is genai-prices, which travels with its data and is imported only when a model is not
-listed; nothing is fetched. A model's rate is resolved once per process and kept.
-
-What does not belong here: what to do about a model that nobody can price (the gateway records an
-unknown cost, the gate a degraded decision).
+A model's rate is looked up once per day and kept; nothing is fetched. What does not belong here: the
+arithmetic (`rates`), the sources (`price_list`, `price_table`), and what to do about a model that nobody
+can price (the gateway records an unknown cost, the gate a degraded decision).
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+import time
+from datetime import UTC, date, datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from llmscope.errors import ConfigurationError
+from llmscope.gateway.price_list import PriceList, read_price_list
+from llmscope.gateway.price_table import look_up
+from llmscope.gateway.rates import Rate, RateTier
 from llmscope.money import from_nano
 
-TOKENS_PER_MILLION = 1_000_000
-# 1 USD per million tokens is 10⁹ femto-USD (10⁻¹⁵) a token; a nano-USD is 10⁶ of them. Prices have at
-# most 9 decimals, so sums of tokens × price are exact integers until the one rounding at the end.
-_FEMTO_PER_USD_PER_MTOK = 1_000_000_000
-_FEMTO_PER_NANO = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class RateTier:
-    """Dearer prices that apply to the whole request once its input exceeds `above_tokens_in`."""
-
-    above_tokens_in: int
-    input_usd_per_mtok: Decimal
-    output_usd_per_mtok: Decimal
-    cache_read_usd_per_mtok: Decimal
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """The price of one model, in USD per million tokens.
-
-    Attributes:
-        cache_read_usd_per_mtok: price of input that the provider had cached.
-        price_version: which list or table this is from; stands on every event that it priced.
-        tiers: prices of long requests, by rising threshold.
-    """
-
-    model: str
-    provider: str | None
-    input_usd_per_mtok: Decimal
-    output_usd_per_mtok: Decimal
-    cache_read_usd_per_mtok: Decimal
-    price_version: str
-    tiers: tuple[RateTier, ...] = ()
-    _femto: tuple[int, int, int] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_femto", _femto_per_token(self))
-
-    def cost_nano(self, tokens_in: int, tokens_out: int, cache_read_tokens: int = 0) -> int:
-        """The price of a request in nano-USD, rounded once, half to even.
-
-        Args:
-            tokens_in: all input tokens, the cached ones included.
-            cache_read_tokens: how many of `tokens_in` the provider had cached.
-
-        Raises:
-            ConfigurationError: a negative number, or more cached tokens than there is input.
-        """
-        if tokens_in < 0 or tokens_out < 0 or not 0 <= cache_read_tokens <= tokens_in:
-            raise ConfigurationError(
-                "Token counts must be non-negative, cached ones within the input. "
-                f"Got tokens_in={tokens_in}, tokens_out={tokens_out}, cache_read_tokens={cache_read_tokens}."
-            )
-        femto_in, femto_out, femto_cached = self._femto
-        for tier in self.tiers:
-            if tokens_in > tier.above_tokens_in:
-                femto_in, femto_out, femto_cached = _femto_per_token(tier)
-        femto = (
-            (tokens_in - cache_read_tokens) * femto_in
-            + cache_read_tokens * femto_cached
-            + tokens_out * femto_out
-        )
-        nano, rest = divmod(femto, _FEMTO_PER_NANO)
-        half = _FEMTO_PER_NANO // 2
-        return nano + (rest > half or (rest == half and nano % 2 == 1))
-
-
-def _femto_per_token(rate: Rate | RateTier) -> tuple[int, int, int]:
-    return (
-        int(rate.input_usd_per_mtok * _FEMTO_PER_USD_PER_MTOK),
-        int(rate.output_usd_per_mtok * _FEMTO_PER_USD_PER_MTOK),
-        int(rate.cache_read_usd_per_mtok * _FEMTO_PER_USD_PER_MTOK),
-    )
-
-
-class _ListedPrice(msgspec.Struct, forbid_unknown_fields=True):
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cache_read_usd_per_mtok: float | None = None
-    provider: str | None = None
-
-
-class _PriceList(msgspec.Struct, forbid_unknown_fields=True):
-    version: str
-    models: dict[str, _ListedPrice]
-
+__all__ = [
+    "PriceBook",
+    "Rate",
+    "RateTier",
+    "estimate_cost",
+    "find_rate",
+    "get_pricing",
+    "price_book",
+    "rate_for",
+    "register_prices",
+]
 
 _PACKAGED_LIST = Path(__file__).with_name("prices.yaml")
-_listed: dict[str, Rate] = {}
-_from_table: dict[str, Rate] = {}
-# Searching the table for a name that it lacks takes milliseconds; callers name few models.
-_not_in_table: dict[str, None] = {}
-_MOST_UNKNOWN_NAMES = 1024
+_SECONDS_PER_DAY = 86_400
+_FIRST_DAY = date(1970, 1, 1).toordinal()
+# Callers name few models; whoever names many, or reprices years, starts the memory afresh.
+_MOST_REMEMBERED = 4096
 
 
-def rate_for(model: str) -> Rate:
-    """The rate of a model: from the registered lists, else from the maintained table.
+class PriceBook:
+    """Price lists, the later registered beating the earlier, and below them the maintained table.
+
+    Rates change at midnight UTC only. Searching the table for a name that it lacks takes milliseconds, so
+    that is remembered too.
+    """
+
+    def __init__(self, *lists: PriceList) -> None:
+        self._lists = lists
+        self._known: dict[tuple[str, str | None, int], Rate | None] = {}
+
+    def with_list(self, added: PriceList) -> PriceBook:
+        """A book in which `added` beats everything that is in this one."""
+        return PriceBook(added, *self._lists)
+
+    def find(self, model: str, at: datetime | None = None, provider: str | None = None) -> Rate | None:
+        """The rate of a model, None when nobody has a price for it.
+
+        Args:
+            at: when the request was made (aware); now, if not given. A list without an entry for that day
+                leaves the model to the next.
+            provider: who was asked, where the price depends on it.
+        """
+        day = _FIRST_DAY + int(time.time() // _SECONDS_PER_DAY) if at is None else _utc_ordinal(at)
+        key = (model, provider, day)
+        known = self._known
+        if key in known:
+            return known[key]
+        if len(known) >= _MOST_REMEMBERED:
+            known.clear()
+        rate = known[key] = self._look_up(model, date.fromordinal(day), provider)
+        return rate
+
+    def pricing(self, day: date) -> dict[str, Rate]:
+        """Every model on any of the lists, as priced on a day."""
+        rates: dict[str, Rate] = {}
+        for prices in reversed(self._lists):
+            rates.update(prices.current(day))
+        return rates
+
+    def _look_up(self, model: str, day: date, provider: str | None) -> Rate | None:
+        for prices in self._lists:
+            rate = prices.rate_on(model, day, provider)
+            if rate is not None:
+                return rate
+        return look_up(model, day, provider)
+
+
+def _utc_ordinal(at: datetime) -> int:
+    if at.tzinfo is None:
+        raise ConfigurationError(f"a price is asked for at {at}, which names no time zone")
+    return at.astimezone(UTC).toordinal()
+
+
+@cache
+def _packaged_book() -> PriceBook:
+    return PriceBook(read_price_list(_PACKAGED_LIST))
+
+
+_registered: list[PriceBook] = []
+
+
+def price_book() -> PriceBook:
+    """The book that prices calls: the packaged list, and what has been registered in this process."""
+    return _registered[-1] if _registered else _packaged_book()
+
+
+def register_prices(path: str | os.PathLike[str]) -> list[str]:
+    """Let the price list at `path` beat the packaged list and the table; returns the models it names.
+
+    Raises:
+        ConfigurationError: the file cannot be read or is no price list (`price_list` shows one); nothing
+            of it is taken.
+    """
+    added = read_price_list(Path(path))
+    _registered[:] = [price_book().with_list(added)]
+    return list(added.dated)
+
+
+def find_rate(model: str, at: datetime | None = None, provider: str | None = None) -> Rate | None:
+    """`PriceBook.find` in this process's book."""
+    return price_book().find(model, at, provider)
+
+
+def rate_for(model: str, at: datetime | None = None, provider: str | None = None) -> Rate:
+    """The rate of a model; see `PriceBook.find`.
 
     Raises:
         ConfigurationError: nobody has a price for it ("Unknown model …").
     """
-    if not _listed:
-        _load_packaged_list()
-    rate = _listed.get(model) or _from_table.get(model)
+    rate = price_book().find(model, at, provider)
     if rate is None:
-        if model in _not_in_table:
-            raise _unknown(model)
-        rate = _from_table[model] = _look_up(model)
+        raise ConfigurationError(
+            f"Unknown model for cost estimation: {model}. Give its price with llmscope.register_prices."
+        )
     return rate
 
 
@@ -144,123 +146,11 @@ def estimate_cost(model: str, tokens_in: int, tokens_out: int) -> float:
 
 
 def get_pricing() -> dict[str, dict[str, float]]:
-    """A copy of the listed prices: model → `input_per_1m`, `output_per_1m`, in USD."""
-    if not _listed:
-        _load_packaged_list()
+    """A copy of the listed prices of today: model → `input_per_1m`, `output_per_1m`, in USD."""
     return {
         model: {
             "input_per_1m": float(rate.input_usd_per_mtok),
             "output_per_1m": float(rate.output_usd_per_mtok),
         }
-        for model, rate in _listed.items()
+        for model, rate in price_book().pricing(datetime.now(UTC).date()).items()
     }
-
-
-def register_prices(path: str | os.PathLike[str]) -> list[str]:
-    """Let the price list at `path` beat the packaged list and the table; returns the models it names.
-
-    The file is YAML like the packaged `prices.yaml`: `version`, and per model `input_usd_per_mtok`,
-    `output_usd_per_mtok`, and optionally `cache_read_usd_per_mtok` (else the input price) and `provider`.
-
-    Raises:
-        ConfigurationError: the file cannot be read or says something else; nothing of it is taken.
-    """
-    rates = _read_price_list(Path(path))
-    if not _listed:
-        _load_packaged_list()
-    _listed.update(rates)
-    return list(rates)
-
-
-def _load_packaged_list() -> None:
-    _listed.update(_read_price_list(_PACKAGED_LIST))
-
-
-def _read_price_list(path: Path) -> dict[str, Rate]:
-    import yaml  # noqa: PLC0415  only who prices something pays for the import
-
-    try:
-        prices = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _PriceList)
-    except OSError as exc:
-        raise ConfigurationError(f"price list {path}: cannot be read: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"price list {path}: is not YAML: {exc}") from exc
-    except msgspec.ValidationError as exc:
-        raise ConfigurationError(
-            f"price list {path}: {exc}. Each model needs input_usd_per_mtok and output_usd_per_mtok "
-            "(numbers, USD per million tokens); cache_read_usd_per_mtok and provider are optional."
-        ) from exc
-    rates = {}
-    for model, price in prices.models.items():
-        cached = price.cache_read_usd_per_mtok
-        amounts = [price.input_usd_per_mtok, price.output_usd_per_mtok]
-        amounts.append(price.input_usd_per_mtok if cached is None else cached)
-        for amount in amounts:
-            if not 0 <= amount < 1_000_000:
-                raise ConfigurationError(
-                    f"price list {path}: {model}: {amount} is no price in USD per million tokens; "
-                    "give a number of 0 or more"
-                )
-        usd_in, usd_out, usd_cached = map(_exact, amounts)
-        rates[model] = Rate(model, price.provider, usd_in, usd_out, usd_cached, prices.version)
-    return rates
-
-
-def _unknown(model: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"Unknown model for cost estimation: {model}. Give its price with llmscope.register_prices."
-    )
-
-
-def _exact(amount: float | Decimal) -> Decimal:
-    return round(Decimal(str(amount)), 9)
-
-
-def _look_up(model: str) -> Rate:
-    """The table's rate. Where a model is cheaper at some hours, the dearest hour of today counts: a
-    rate is kept for the life of the process, and a budget should rather stop early than late."""
-    import genai_prices  # noqa: PLC0415  0.2 to 0.4 s, and needed for unlisted models only
-    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
-
-    try:
-        provider, info = get_snapshot().find_provider_model(model, None, None, None)
-    except LookupError:
-        if len(_not_in_table) < _MOST_UNKNOWN_NAMES:
-            _not_in_table[model] = None
-        raise _unknown(model) from None
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    by_hour = [info.get_prices(midnight + timedelta(hours=hour, minutes=31)) for hour in range(24)]
-    price = max(by_hour, key=lambda at: (_base(at.output_mtok), _base(at.input_mtok)))
-    if price.input_mtok is None and price.output_mtok is None:
-        raise ConfigurationError(
-            f"Unknown model for cost estimation: {model} has no price per token in the table of "
-            f"{provider.id}. Give its price with llmscope.register_prices."
-        )
-    thresholds = {
-        tier.start
-        for kind in (price.input_mtok, price.output_mtok, price.cache_read_mtok)
-        for tier in getattr(kind, "tiers", ())
-    }
-    return Rate(
-        model,
-        provider.id,
-        *_prices_above(price, 0),
-        f"genai-prices-{genai_prices.__version__}",
-        tuple(RateTier(start, *_prices_above(price, start + 1)) for start in sorted(thresholds)),
-    )
-
-
-def _prices_above(price: Any, tokens_in: int) -> tuple[Decimal, Decimal, Decimal]:
-    def at(kind: Any) -> Decimal:
-        amount = _base(kind)
-        for tier in getattr(kind, "tiers", ()):
-            if tokens_in > tier.start:
-                amount = tier.price
-        return _exact(amount)
-
-    cached = price.cache_read_mtok
-    return at(price.input_mtok), at(price.output_mtok), at(price.input_mtok if cached is None else cached)
-
-
-def _base(price: Any) -> Decimal:
-    return Decimal(0) if price is None else getattr(price, "base", price)

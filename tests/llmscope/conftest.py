@@ -12,15 +12,11 @@ from llmscope.gateway import cost_model, policies, provider, telemetry
 
 @pytest.fixture(autouse=True)
 def _restored_registries() -> Iterator[None]:
-    registries = (
-        provider._registry,
-        policies._ROUTE_POLICIES,
-        cost_model._listed,
-        cost_model._from_table,
-        cost_model._not_in_table,
-    )
+    registries = (provider._registry, policies._ROUTE_POLICIES)
     before = [dict(registry) for registry in registries]
+    prices = list(cost_model._registered)
     yield
+    cost_model._registered[:] = prices
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
         registry.update(content)

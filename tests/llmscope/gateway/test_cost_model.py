@@ -1,74 +1,77 @@
-"""Prices: exact sums, lists that beat the table, and refusals that name file and fix."""
+"""Prices: which applies to a model, on a day, for a provider; and refusals that name file and fix."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import llmscope
-from llmscope import ConfigurationError, Rate, rate_for, register_prices
-from llmscope.gateway import cost_model
+from llmscope import ConfigurationError, rate_for, register_prices
+from llmscope.gateway import cost_model, price_table
+from llmscope.gateway.cost_model import PriceBook, find_rate, price_book
 
-PRICES = st.decimals(min_value=0, max_value=1000, places=6)
-COUNTS = st.integers(min_value=0, max_value=10**9)
+TODAY = date(2026, 11, 21)
 
 
-@given(PRICES, PRICES, PRICES, COUNTS, COUNTS, st.floats(0, 1))
-def test_costs_are_exact_and_rounded_once(
-    price_in: Decimal,
-    price_out: Decimal,
-    price_cached: Decimal,
-    tokens_in: int,
-    tokens_out: int,
-    share: float,
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def prices(path: Path, *entries: str, version: str = "mine-1") -> Path:
+    return write(path, f"version: {version}\nprices:\n" + "".join(f"  - {{{entry}}}\n" for entry in entries))
+
+
+# The table -----------------------------------------------------------------------------------------------
+
+
+def test_an_unlisted_model_is_priced_from_the_table_and_resolved_once_a_day(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cached = int(tokens_in * share)
-    rate = Rate("m", None, price_in, price_out, price_cached, "v")
-    usd = ((tokens_in - cached) * price_in + cached * price_cached + tokens_out * price_out) / Decimal(
-        1_000_000
-    )
-    assert rate.cost_nano(tokens_in, tokens_out, cached) == int(
-        (usd * 10**9).to_integral_value("ROUND_HALF_EVEN")
-    )
-
-
-@pytest.mark.parametrize(("price", "nano"), [("0.0005", 0), ("0.0015", 2), ("0.0025", 2), ("0.00250001", 3)])
-def test_half_a_nano_dollar_goes_to_the_even_one(price: str, nano: int) -> None:
-    rate = Rate("m", None, Decimal(price), Decimal(0), Decimal(0), "v")
-    assert rate.cost_nano(1, 0) == nano
-
-
-@pytest.mark.parametrize("counts", [(-1, 0, 0), (0, -1, 0), (0, 0, -1), (5, 0, 6)])
-def test_impossible_counts_are_refused(counts: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="non-negative"):
-        rate_for("gpt-4o").cost_nano(*counts)
-
-
-def test_an_unlisted_model_is_priced_from_the_table_and_resolved_once() -> None:
     rate = rate_for("gpt-4.1")
     assert (rate.input_usd_per_mtok, rate.output_usd_per_mtok) == (2, 8)
     assert rate.price_version.startswith("genai-prices-")
-    assert rate_for("gpt-4.1") is rate
     assert "gpt-4.1" not in llmscope.get_pricing()
+    monkeypatch.setattr(cost_model, "look_up", None)  # whoever looked again would fail
+    assert rate_for("gpt-4.1") is rate
 
 
 @pytest.mark.parametrize("tokens_in", [1, 200_000, 200_001, 900_000])
-def test_long_requests_pay_the_tables_dearer_tier(tokens_in: int) -> None:
+@pytest.mark.parametrize("model", ["gemini-2.5-pro", "claude-sonnet-4-5"])
+def test_long_requests_pay_the_tables_dearer_tier(tokens_in: int, model: str) -> None:
     from genai_prices import Usage, calc_price
 
-    usage = Usage(input_tokens=tokens_in, output_tokens=1000, cache_read_tokens=tokens_in // 2)
-    price = calc_price(usage, "gemini-2.5-pro").total_price
-    assert rate_for("gemini-2.5-pro").cost_nano(tokens_in, 1000, tokens_in // 2) == round(price * 10**9)
+    read, written = tokens_in // 2, tokens_in // 4
+    usage = Usage(
+        input_tokens=tokens_in, output_tokens=1000, cache_read_tokens=read, cache_write_tokens=written
+    )
+    price = calc_price(usage, model).total_price
+    assert rate_for(model).cost_nano(tokens_in, 1000, read, written) == round(price * 10**9)
 
 
 def test_a_model_with_cheap_hours_is_priced_at_its_dearest() -> None:
     assert rate_for("deepseek-chat").output_usd_per_mtok == Decimal("1.1")
+
+
+def test_the_tables_price_is_that_of_the_day_of_the_request() -> None:
+    before = rate_for("o3", datetime(2025, 6, 9, 23, 59, tzinfo=UTC))
+    since = rate_for("o3", datetime(2025, 6, 10, tzinfo=UTC))
+    assert (before.output_usd_per_mtok, since.output_usd_per_mtok) == (40, 8)
+    tiered = rate_for("claude-sonnet-4-6", datetime(2026, 3, 12, tzinfo=UTC))
+    assert [tier.above_input_tokens for tier in tiered.tiers] == [200_000]
+    assert rate_for("claude-sonnet-4-6", datetime(2026, 3, 13, tzinfo=UTC)).tiers == ()
+
+
+def test_an_unknown_model_has_no_price_which_is_not_0() -> None:
+    for _ in range(2):
+        assert find_rate("nobody-knows-this") is None
+        with pytest.raises(ConfigurationError, match="Unknown model"):
+            rate_for("nobody-knows-this")
 
 
 def test_a_listed_price_needs_no_table() -> None:
@@ -80,6 +83,23 @@ def test_a_listed_price_needs_no_table() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_packaged_list_agrees_with_the_table_where_both_know_a_model() -> None:
+    for model in ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-20250514"):
+        listed, table = rate_for(model), price_table.look_up(model, TODAY)
+        assert table is not None
+        for counts in ((10_000, 1_000, 0, 0), (10_000, 1_000, 5_000, 0), (10_000, 1_000, 2_000, 3_000)):
+            assert listed.cost_nano(*counts) == table.cost_nano(*counts)
+
+
+def test_five_minutes_in_anthropics_cache_cost_a_quarter_more_than_input() -> None:
+    for model in ("claude-sonnet-4-20250514", "claude-haiku-3-5-20241022"):
+        rate = rate_for(model)
+        assert rate.cache_write_usd_per_mtok == rate.input_usd_per_mtok * Decimal("1.25")
+
+
+# One's own lists -----------------------------------------------------------------------------------------
+
+
 def test_get_pricing_gives_a_copy() -> None:
     llmscope.get_pricing()["gpt-4o"]["input_per_1m"] = 0.0
     assert llmscope.get_pricing()["gpt-4o"]["input_per_1m"] == 2.5
@@ -88,50 +108,155 @@ def test_get_pricing_gives_a_copy() -> None:
 def test_a_list_of_ones_own_beats_everything(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Unknown model"):
         rate_for("in-house")
-    path = tmp_path / "prices.yaml"
-    path.write_text(
-        "version: mine-1\n"
-        "models:\n"
-        "  in-house: {input_usd_per_mtok: 1, output_usd_per_mtok: 2.5}\n"
-        "  gpt-4o: {input_usd_per_mtok: 1.5, output_usd_per_mtok: 9, cache_read_usd_per_mtok: 0.5}\n"
+    path = prices(
+        tmp_path / "prices.yaml",
+        "model: in-house, input_usd_per_mtok: 1, output_usd_per_mtok: 2.5",
+        "model: gpt-4o, input_usd_per_mtok: 1.5, output_usd_per_mtok: 9, cache_read_usd_per_mtok: 0.5",
     )
     assert register_prices(path) == ["in-house", "gpt-4o"]
     assert rate_for("in-house").cost_nano(1_000_000, 1_000_000, 500_000) == 3_500_000_000
     assert rate_for("gpt-4o").price_version == "mine-1"
-    assert rate_for("gpt-4o-mini").price_version == "llmscope-2026-03-19"
+    assert rate_for("gpt-4o-mini").price_version == "llmscope-2026-11-21"
+    assert llmscope.get_pricing()["gpt-4o"] == {"input_per_1m": 1.5, "output_per_1m": 9.0}
+    second = prices(
+        tmp_path / "second.yaml", "model: gpt-4o, input_usd_per_mtok: 7, output_usd_per_mtok: 7", version="b"
+    )
+    register_prices(second)
+    assert (rate_for("gpt-4o").price_version, rate_for("in-house").price_version) == ("b", "mine-1")
+
+
+def test_a_price_applies_from_its_day_on_and_before_it_the_next_list_does(tmp_path: Path) -> None:
+    register_prices(
+        prices(
+            tmp_path / "prices.yaml",
+            "model: gpt-4o, from: 2026-10-01, input_usd_per_mtok: 4, output_usd_per_mtok: 4",
+            "model: gpt-4o, from: 2026-11-01, input_usd_per_mtok: 3, output_usd_per_mtok: 3",
+        )
+    )
+
+    def price_at(*moment: int) -> Decimal:
+        return rate_for("gpt-4o", datetime(*moment, tzinfo=UTC)).input_usd_per_mtok  # type: ignore[arg-type,misc]
+
+    assert price_at(2026, 9, 30, 23, 59, 59) == Decimal("2.5")  # the packaged list
+    assert price_at(2026, 10, 1) == 4
+    assert price_at(2026, 10, 31, 23, 59, 59) == 4
+    assert price_at(2026, 11, 1) == 3
+    in_tokyo = datetime(2026, 11, 1, 8, 59, tzinfo=timezone(timedelta(hours=9)))  # still October in UTC
+    assert rate_for("gpt-4o", in_tokyo).input_usd_per_mtok == 4
+    with pytest.raises(ConfigurationError, match="time zone"):
+        rate_for("gpt-4o", datetime(2026, 11, 1))  # noqa: DTZ001  what is refused
+
+
+def test_today_ends_at_midnight_for_a_process_that_runs_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_prices(
+        prices(
+            tmp_path / "prices.yaml",
+            "model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 1",
+            "model: m, from: 2026-11-22, input_usd_per_mtok: 2, output_usd_per_mtok: 2",
+        )
+    )
+    midnight = datetime(2026, 11, 22, tzinfo=UTC).timestamp()
+    monkeypatch.setattr(cost_model.time, "time", lambda: midnight - 0.001)
+    assert rate_for("m").input_usd_per_mtok == 1
+    monkeypatch.setattr(cost_model.time, "time", lambda: midnight)
+    assert rate_for("m").input_usd_per_mtok == 2
+
+
+def test_tiers_of_a_list_price_long_requests_whole(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "prices.yaml",
+        "version: v\nprices:\n  - model: long\n    input_usd_per_mtok: 1\n    output_usd_per_mtok: 10\n"
+        "    cache_read_usd_per_mtok: 0.1\n    tiers:\n"
+        "      - {above_input_tokens: 1000, input_usd_per_mtok: 2, output_usd_per_mtok: 20}\n"
+        "      - {above_input_tokens: 5000, input_usd_per_mtok: 3, output_usd_per_mtok: 30,"
+        " cache_read_usd_per_mtok: 0.3}\n",
+    )
+    register_prices(path)
+    rate = rate_for("long")
+    assert rate.cost_nano(1000, 100) == 1000 * (1000 + 1000)
+    assert rate.cost_nano(1001, 100) == 1000 * (2002 + 2000)
+    assert rate.cost_nano(2000, 0, 2000) == 1000 * 4000  # that tier names no price for cached input
+    assert rate.cost_nano(6000, 0, 6000) == 1000 * 1800
+
+
+def test_an_entry_for_the_provider_asked_beats_one_for_all(tmp_path: Path) -> None:
+    register_prices(
+        prices(
+            tmp_path / "prices.yaml",
+            "model: llama, provider: rented, input_usd_per_mtok: 5, output_usd_per_mtok: 5",
+            "model: llama, input_usd_per_mtok: 1, output_usd_per_mtok: 1",
+            "model: llama, provider: own-metal, input_usd_per_mtok: 0, output_usd_per_mtok: 0",
+        )
+    )
+    asked = {provider: rate_for("llama", provider=provider).input_usd_per_mtok for provider in
+             ("rented", "own-metal", "elsewhere", None)}  # fmt: skip
+    assert asked == {"rented": 5, "own-metal": 0, "elsewhere": 1, None: 1}
+    assert rate_for("gpt-4o", provider="my-proxy") == rate_for("gpt-4o")
+    assert rate_for("gpt-4.1", provider="my-proxy").input_usd_per_mtok == 2
+
+
+def test_a_book_with_another_list_leaves_the_processs_own_alone(tmp_path: Path) -> None:
+    added = cost_model.read_price_list(
+        prices(tmp_path / "p.yaml", "model: gpt-4o, input_usd_per_mtok: 9, output_usd_per_mtok: 9")
+    )
+    other = price_book().with_list(added)
+    found = other.find("gpt-4o")
+    assert found is not None
+    assert (found.input_usd_per_mtok, rate_for("gpt-4o").input_usd_per_mtok) == (9, Decimal("2.5"))
+
+
+def test_memory_is_bounded_whatever_callers_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost_model, "look_up", lambda model, day, provider: None)
+    monkeypatch.setattr(cost_model, "_MOST_REMEMBERED", 10)
+    book = PriceBook()
+    for number in range(100):
+        assert book.find(f"m{number}") is None
+        assert len(book._known) <= 10
 
 
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("version: v\nmodels: {m: {input_usd_per_mtok: 1}}", "output_usd_per_mtok"),
-        ("version: v\nmodels: {m: {input_usd_per_mtok: 1, output_usd_per_mtok: 2, inptu: 3}}", "inptu"),
-        ("version: v\nmodels: {m: {input_usd_per_mtok: '1', output_usd_per_mtok: 2}}", "m"),
-        ("version: v\nmodels: {m: {input_usd_per_mtok: -1, output_usd_per_mtok: 2}}", "-1"),
-        ("version: v\nmodels: {m: {input_usd_per_mtok: .nan, output_usd_per_mtok: 2}}", "nan"),
-        ("models: {}", "version"),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: 1}]", "output_usd_per_mtok"),
+        ("version: v\nprices: [{input_usd_per_mtok: 1, output_usd_per_mtok: 2}]", "model"),
+        (
+            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2, inptu: 3}]",
+            "inptu",
+        ),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: '1', output_usd_per_mtok: 2}]", r"prices\[0\]"),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: -1, output_usd_per_mtok: 2}]", "-1"),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: .nan, output_usd_per_mtok: 2}]", "nan"),
+        (
+            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2, from: soon}]",
+            "from",
+        ),
+        (
+            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2},"
+            " {model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 3}]",
+            "m stands there twice",
+        ),
+        (
+            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2, tiers: ["
+            "{above_input_tokens: 9, input_usd_per_mtok: 1, output_usd_per_mtok: 2},"
+            "{above_input_tokens: 9, input_usd_per_mtok: 1, output_usd_per_mtok: 2}]}]",
+            "tiers begin above",
+        ),
+        ("prices: []", "version"),
+        ("version: v\nmodels: {}", "prices"),
         ("[1, 2", "is not YAML"),
         ("", "price list"),
     ],
 )
 def test_a_list_that_cannot_be_used_is_refused_whole(text: str, fragment: str, tmp_path: Path) -> None:
-    path = tmp_path / "prices.yaml"
-    path.write_text(text)
+    path = write(tmp_path / "prices.yaml", text)
     with pytest.raises(ConfigurationError, match=fragment) as refused:
         register_prices(path)
     assert str(path) in str(refused.value)
-    with pytest.raises(ConfigurationError):
-        rate_for("m")
+    assert find_rate("m") is None
 
 
 def test_a_list_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         register_prices(tmp_path / "missing.yaml")
-
-
-def test_the_packaged_list_agrees_with_the_table_where_both_know_a_model() -> None:
-    for model in ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-20250514"):
-        listed, table = rate_for(model), cost_model._look_up(model)
-        assert (listed.input_usd_per_mtok, listed.output_usd_per_mtok, listed.cache_read_usd_per_mtok) == (
-            table.input_usd_per_mtok, table.output_usd_per_mtok, table.cache_read_usd_per_mtok,
-        )  # fmt: skip
