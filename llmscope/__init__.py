@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from llmscope.clock import Clock, SystemClock, VirtualClock
     from llmscope.context import LLMRequestContext
     from llmscope.envelope import CircuitState, CostSource, EnvelopeStatus, LLMRequestEnvelope
-    from llmscope.errors import ConfigurationError, EventLogError, LlmscopeError, MalformedLine
+    from llmscope.errors import (
+        AnswerFailed,
+        ConfigurationError,
+        EventLogError,
+        LlmscopeError,
+        MalformedLine,
+    )
     from llmscope.gateway.client import GatewayResult, call_llm
     from llmscope.gateway.cost_model import Rate, estimate_cost, get_pricing, rate_for, register_prices
     from llmscope.gateway.otel_setup import setup_otel, shutdown_otel
@@ -28,9 +34,12 @@ if TYPE_CHECKING:
     )
     from llmscope.gateway.provider import (
         AnthropicProvider,
+        InputUsage,
+        OpenAICompatibleProvider,
         OpenAIProvider,
         ProviderBase,
         ProviderResponse,
+        StreamItem,
         available_providers,
         get_provider,
         register_provider,
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
     from llmscope.settings import Settings
 
 _HOME_OF = {
+    "AnswerFailed": "errors",
     "AnthropicProvider": "gateway.provider",
     "CircuitState": "envelope",
     "Clock": "clock",
@@ -49,10 +59,12 @@ _HOME_OF = {
     "EnvelopeStatus": "envelope",
     "EventLogError": "errors",
     "GatewayResult": "gateway.client",
+    "InputUsage": "gateway.provider",
     "LLMRequestContext": "context",
     "LLMRequestEnvelope": "envelope",
     "LlmscopeError": "errors",
     "MalformedLine": "errors",
+    "OpenAICompatibleProvider": "gateway.provider",
     "OpenAIProvider": "gateway.provider",
     "ProviderBase": "gateway.provider",
     "ProviderResponse": "gateway.provider",
@@ -61,6 +73,7 @@ _HOME_OF = {
     "Settings": "settings",
     "SimulatedProvider": "gateway.simulated",
     "SimulatedProviderError": "gateway.simulated",
+    "StreamItem": "gateway.provider",
     "SystemClock": "clock",
     "VirtualClock": "clock",
     "available_providers": "gateway.provider",
@@ -85,6 +98,7 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "AnswerFailed",
     "AnthropicProvider",
     "CircuitState",
     "Clock",
@@ -93,10 +107,12 @@ __all__ = [
     "EnvelopeStatus",
     "EventLogError",
     "GatewayResult",
+    "InputUsage",
     "LLMRequestContext",
     "LLMRequestEnvelope",
     "LlmscopeError",
     "MalformedLine",
+    "OpenAICompatibleProvider",
     "OpenAIProvider",
     "ProviderBase",
     "ProviderResponse",
@@ -105,6 +121,7 @@ __all__ = [
     "Settings",
     "SimulatedProvider",
     "SimulatedProviderError",
+    "StreamItem",
     "SystemClock",
     "VirtualClock",
     "__version__",

@@ -4,6 +4,7 @@
     ├── ConfigurationError (ValueError)   a route, tier, provider, model or setting that cannot be used
     ├── MalformedLine (ValueError)        a log line that is not one of ours, with the reason as a short code
     ├── ContextTooLargeError (ValueError) a prompt over its route's budget, whatever the strategy leaves out
+    ├── AnswerFailed                      a provider's answer is none: garbled, cut off, or says that it failed
     ├── GuardBlocked                      a guard refused a prompt or an answer
     ├── CircuitOpen                       every provider that could be asked is being left alone
     ├── DeadlineExceeded (TimeoutError)   the caller's whole wait was used up
@@ -46,6 +47,17 @@ class ContextTooLargeError(LlmscopeError, ValueError):
         self.tokens = tokens
         self.max_tokens = max_tokens
         self.strategy = strategy
+
+
+class AnswerFailed(LlmscopeError):
+    """A provider began to answer, but it is no answer. `category` is what it counts as for retries and
+    fallbacks (see `ProviderBase.categorize_error`); the vendor's own words are not repeated."""
+
+    def __init__(self, provider: str, reason: str, category: str = "transient_error") -> None:
+        super().__init__(f"the answer of provider {provider!r} cannot be used: {reason}")
+        self.provider = provider
+        self.reason = reason
+        self.category = category
 
 
 class GuardBlocked(LlmscopeError):

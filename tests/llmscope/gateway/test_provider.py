@@ -83,7 +83,7 @@ async def test_an_answer_is_normalised(provider: Any, vendor: str, httpserver: H
     answer = await provider.complete("Hi", MODEL[vendor], 64)
     assert (answer.text, answer.tokens_in, answer.tokens_out) == ("Hello", 100, 7)
     assert answer.cache_read_tokens == {"openai": 40, "anthropic": 30}[vendor]
-    assert answer.finish_reason == {"openai": "stop", "anthropic": "end_turn"}[vendor]
+    assert answer.finish_reason == "stop"
     ((request, _),) = httpserver.log
     assert request.json["model"] == MODEL[vendor]
     assert request.json[{"openai": "max_output_tokens", "anthropic": "max_tokens"}[vendor]] == 64
