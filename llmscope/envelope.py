@@ -107,6 +107,7 @@ class LLMRequestEnvelope:
     attempts: list[dict[str, Any]] | None = None
     price_version: str | None = None
     cache_read_tokens: int | None = None
+    cache_saved_usd: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The envelope as plain values in field order: enums as text, None left out."""

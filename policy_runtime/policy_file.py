@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from llmscope.strict_yaml import StrictYaml, fix_of, parse_strict_yaml, suggestion
 from policy_runtime.errors import PolicyFileError
 from policy_runtime.policy import (
     BudgetThreshold,
@@ -76,27 +76,15 @@ def load_policy(source: str | os.PathLike[str] | Mapping[str, Any] | Policy | No
 
 def parse_policy(text: str, source: str, path: Path | None = None) -> LoadedPolicy:
     """`load_policy` for the text of a file; `source` names it in messages."""
+    file = parse_strict_yaml(
+        text, source, kind="a policy is a mapping with `namespaces:`", refuse=PolicyFileError
+    )
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            raise PolicyFileError(f"{source}: the file is empty; it needs at least `namespaces:`")
-        _refuse_duplicate_keys(root, source)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise PolicyFileError(f"{source}:{line}: not valid YAML: {exc.problem or exc.context}") from exc
-    except yaml.YAMLError as exc:
-        raise PolicyFileError(f"{source}: not valid YAML: {exc}") from exc
-    if not isinstance(data, dict):
-        raise PolicyFileError(
-            f"{source}:1: a policy is a mapping with `namespaces:`, found {type(data).__name__}"
-        )
-    try:
-        policy = Policy.model_validate(data)
+        policy = Policy.model_validate(file.data)
     except ValidationError as exc:
-        mistakes = [_explain(error, root, data, source) for error in exc.errors()]
+        mistakes = [_explain(error, file) for error in exc.errors()]
         raise PolicyFileError("\n".join(mistakes)) from exc
-    _refuse_unknown_tiers(policy, root, source)
+    _refuse_unknown_tiers(policy, file)
     return LoadedPolicy(policy, text, _hash(text), source, path)
 
 
@@ -109,24 +97,7 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _refuse_duplicate_keys(node: yaml.Node, source: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            line = key.start_mark.line + 1
-            if key.value in seen:
-                raise PolicyFileError(
-                    f"{source}:{line}: the key {key.value!r} stands twice (first on line {seen[key.value]}): "
-                    "merge or rename one of them"
-                )
-            seen[key.value] = line
-            _refuse_duplicate_keys(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_duplicate_keys(child, source)
-
-
-def _refuse_unknown_tiers(policy: Policy, root: yaml.Node, source: str) -> None:
+def _refuse_unknown_tiers(policy: Policy, file: StrictYaml) -> None:
     """A downgrade to a tier that nothing defines would never happen: refuse it at load."""
     tiers = known_tiers(policy)
     for name, namespace in policy.namespaces.items():
@@ -138,81 +109,37 @@ def _refuse_unknown_tiers(policy: Policy, root: yaml.Node, source: str) -> None:
             else:
                 continue
             if tier not in tiers:
-                line = _line_of(root, ("namespaces", name, "rules", index, key))
+                line = file.line_of(("namespaces", name, "rules", index, key))
                 raise PolicyFileError(
-                    f"{source}:{line}: namespace {name!r}, rule {rule.id!r}: {key}: "
-                    f"no tier is named {tier!r}. {_suggest(tier, sorted(tiers))} "
+                    f"{file.source}:{line}: namespace {name!r}, rule {rule.id!r}: {key}: "
+                    f"no tier is named {tier!r}. {suggestion(tier, sorted(tiers))} "
                     f"Known tiers: {', '.join(sorted(tiers))}; others are defined under `tiers:`."
                 )
 
 
-def _explain(error: Any, root: yaml.Node, data: Any, source: str) -> str:
+def _explain(error: Any, file: StrictYaml) -> str:
     """One validation error as: file:line: namespace, rule: key: what was found, and the fix."""
-    location = tuple(part for part in error["loc"] if part not in _PRIMITIVES)
-    place = [f"{source}:{_line_of(root, location)}"]
+    location = file.location_of(error["loc"])
+    place = [f"{file.source}:{file.line_of(location)}"]
     if len(location) > 1 and location[0] == "namespaces":
         place.append(f"namespace {location[1]!r}")
     rule = None
     if len(location) > 3 and location[2] == "rules" and isinstance(location[3], int):
-        rule = _at(data, location[:4])
+        rule = file.at(location[:4])
         rule_id = rule.get("id") if isinstance(rule, dict) else None
         place.append(f"rule {rule_id!r}" if rule_id else f"rule number {location[3] + 1}")
     key = str(location[-1]) if location else ""
-    return f"{', '.join(place) if len(place) > 1 else place[0]}: {_fix(error, key, rule)}"
+    return f"{', '.join(place)}: {_fix(error, key, rule)}"
 
 
 def _fix(error: Any, key: str, rule: Any) -> str:
-    kind, found = error["type"], error.get("input")
-    if kind == "extra_forbidden":
-        model: Any = Policy
-        if isinstance(rule, dict):
-            model = _PRIMITIVES.get(rule.get("primitive", ""), Policy)
-        known = sorted(model.model_fields)
-        return f"unknown key {key!r}. {_suggest(key, known)} Possible here: {', '.join(known)}."
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        found = error.get("input")
         tag = found.get("primitive") if isinstance(found, dict) else None
         known = sorted(_PRIMITIVES)
         said = f"unknown primitive {tag!r}" if tag else "a rule needs `primitive`"
-        return f"{said}. {_suggest(str(tag), known)} Primitives: {', '.join(known)}."
-    if kind == "missing":
-        return f"`{key}` is missing: add it."
-    if kind == "literal_error":
-        choices = [choice.strip(" '") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return f"{key}: found {found!r}. {_suggest(str(found), choices)} Write one of: {', '.join(choices)}."
-    if kind == "value_error":
-        return f"{error['ctx']['error']}"
-    if kind in ("float_type", "int_type") and isinstance(found, str):
-        return f"{key}: found the text {found!r}; write the number without quotes."
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}: found {found!r}; {message}."
-
-
-def _suggest(word: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1)
-    return f"Did you mean {close[0]!r}?" if close else ""
-
-
-def _at(data: Any, location: tuple[Any, ...]) -> Any:
-    for part in location:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
-
-
-def _line_of(root: yaml.Node, location: tuple[Any, ...]) -> int:
-    """The line of the node at `location`, or of the deepest one on the way that exists."""
-    node, line = root, root.start_mark.line + 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-            if found is None:
-                break
-            line, node = found[0].start_mark.line + 1, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
+        return f"{said}. {suggestion(str(tag), known)} Primitives: {', '.join(known)}."
+    model: Any = Policy
+    if isinstance(rule, dict):
+        model = _PRIMITIVES.get(rule.get("primitive", ""), Policy)
+    return fix_of(error, key, sorted(model.model_fields))

@@ -16,7 +16,7 @@ import pytest
 
 import llmscope
 from llmscope import LLMRequestContext, ProviderResponse, RoutePolicy, VirtualClock
-from llmscope.gateway import client, telemetry
+from llmscope.gateway import call, telemetry
 from llmscope.telemetry_line import read_usage
 from tests.llmscope.scripted import ScriptedError, ScriptedProvider, events
 
@@ -309,10 +309,10 @@ async def test_a_log_that_cannot_be_written_costs_the_caller_nothing(
 async def test_twin_a_log_failure_inside_the_provider_block_would_lose_the_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def tell_and_raise(call: client._Call, envelope: Any) -> None:
-        telemetry.write_line(*call._line(envelope))
+    async def tell_and_raise(told: call.Call, envelope: Any) -> None:
+        telemetry.write_line(*told._line(envelope))
 
-    monkeypatch.setattr(client._Call, "tell", tell_and_raise)
+    monkeypatch.setattr(call.Call, "tell", tell_and_raise)
     blocked = tmp_path / "a-file"
     blocked.write_text("no folder")
     with pytest.raises(OSError, match="cannot append"):

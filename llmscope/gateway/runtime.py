@@ -1,0 +1,68 @@
+"""Which parts each route's calls pass through, in this process.
+
+A runtime is made from a `runtime.yaml` (`runtime_file`) or by hand, and put to use with `use_runtime`.
+Who does neither gets the file that `RUNTIME_PATH` names, or `runtime.yaml` if there is one, at the
+first call; without a file every stage is off. What does not belong here: routes themselves
+(`policies`), how a file is read (`runtime_file`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmscope.errors import ConfigurationError
+from llmscope.gateway.stages import NO_PARTS, RouteParts
+
+DEFAULT_RUNTIME_PATH = "runtime.yaml"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The parts of every route.
+
+    Attributes:
+        routes: by route name.
+        other_routes: of a route that is not among them.
+    """
+
+    routes: Mapping[str, RouteParts] = field(default_factory=dict)
+    other_routes: RouteParts = NO_PARTS
+
+    def parts_of(self, route_name: str) -> RouteParts:
+        """What calls on `route_name` pass through."""
+        return self.routes.get(route_name, self.other_routes)
+
+
+_current: list[Runtime] = []
+
+
+def use_runtime(runtime: Runtime | None) -> None:
+    """Let every call from now on pass through the parts of `runtime`; None for what the surroundings say,
+    looked up again at the next call."""
+    _current[:] = [] if runtime is None else [runtime]
+
+
+def current_runtime() -> Runtime:
+    """The runtime in use.
+
+    Raises:
+        ConfigurationError: `RUNTIME_PATH` names no file, or the file cannot be used.
+    """
+    if not _current:
+        _current.append(_from_surroundings())
+    return _current[0]
+
+
+def _from_surroundings() -> Runtime:
+    named = os.environ.get("RUNTIME_PATH")
+    path = Path(named or DEFAULT_RUNTIME_PATH)
+    if not path.is_file():
+        if named:
+            raise ConfigurationError(f"RUNTIME_PATH is {named!r}, but there is no such file")
+        return Runtime()
+    from llmscope.gateway.runtime_file import load_runtime  # noqa: PLC0415  pydantic and yaml
+
+    return load_runtime(path)
