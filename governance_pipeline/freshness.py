@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from governance_pipeline.log_files import Log, Named, find_log_files
+from governance_pipeline.log_files import Log, Named, find_log_files, is_compressed
 from llmscope.event_log import FINGERPRINT_BYTES, open_log
 
 _SCAN_BYTES = 1 << 20
@@ -62,8 +62,7 @@ def _unread_of(log: str, path: Path, known: Sequence[Mapping[str, Any]]) -> Unre
         stat = path.stat()
         with open_log(path) as file:
             head = file.read(FINGERPRINT_BYTES)
-            compressed = _is_gzip(path)
-            if compressed:
+            if is_compressed(path):
                 if _compressed_identity(stat) in {source["compressed_identity"] for source in known}:
                     return None
                 return Unread(log, path, 0, stat.st_size, True, stat.st_mtime)
@@ -95,11 +94,6 @@ def _ingested_bytes(file: IO[bytes], head: bytes, known: Iterable[Mapping[str, A
         if int(source["fingerprint_length"]) > best_length and is_ingested(file, head, source):
             best_length, taken = int(source["fingerprint_length"]), int(source["ingested_bytes"])
     return taken
-
-
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
 
 
 def _compressed_identity(stat: os.stat_result) -> str:

@@ -1,12 +1,13 @@
 """Which files a log consists of: by path, with its rotated generations, or by pattern.
 
-What does not belong here: reading them (`ingest`, `freshness`), and knowing a file by its content.
+What does not belong here: reading lines (`ingest`, `freshness`), and knowing a file by its content.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,9 +15,11 @@ from typing import Literal
 from llmscope.event_log import rotated_siblings
 
 _PATTERN_CHARACTERS = "*?["
+_GZIP_MAGIC = b"\x1f\x8b"
 # What a log may have beside it under such a name without being a part of it.
 _NO_LOG = (".lock", ".checkpoint", ".checkpoint.new")
 # Generations of a log, as rotation names them.
+_GENERATION = re.compile(r"[.-]\d[\dTZ:._-]*$")
 _GENERATIONS = ("", ".1", ".1.gz", ".gz")
 
 Log = Literal["telemetry", "decisions"]
@@ -43,6 +46,32 @@ def find_log_files(named: Sequence[Named], *, siblings: bool = True) -> list[Pat
             if match.is_file() and not match.name.endswith(_NO_LOG):
                 found.setdefault(match.absolute(), match)
     return sorted(found.values(), key=_modified)
+
+
+def rotated_files(named: Sequence[Named]) -> list[Path]:
+    """Those of `find_log_files` that nobody writes any more: compressed ones, generations of a named path
+    (`<path>.*`), and what a pattern matched as a numbered or dated generation of another file that it matched
+    (`batch.jsonl.1` beside `batch.jsonl`)."""
+    found = find_log_files(named)
+    paths = [Path(name).absolute() for name in named if not is_pattern(name)]
+    generations = {sibling.absolute() for path in paths for sibling in rotated_siblings(path)}
+    matched = {str(path) for path in found}
+    return [
+        path
+        for path in found
+        if is_compressed(path)
+        or path.absolute() in generations
+        or _GENERATION.sub("", str(path)) in matched - {str(path)}
+    ]
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is gzip, by its first bytes; one that has gone is not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def is_pattern(name: Named) -> bool:

@@ -27,6 +27,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _INPUT_ERRORS = frozenset({"BadInput", "PolicyFileError", "SettingsError"})
 _MACHINE_ERRORS = frozenset(
     {
+        "ArchiveDamaged",
         "WarehouseLocked",
         "WarehouseUnavailable",
         "WarehouseVersionMismatch",

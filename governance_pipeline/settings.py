@@ -121,6 +121,11 @@ class Settings:
         }
 
     @property
+    def archive_path(self) -> Path:
+        """The folder of archived log segments."""
+        return self.home / "archive"
+
+    @property
     def dagster_home(self) -> Path:
         """Where Dagster keeps its runs and events."""
         return self.home / "dagster"

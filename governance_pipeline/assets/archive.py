@@ -4,7 +4,7 @@
 from dagster import Config, MaterializeResult, MetadataValue, ResourceParam, asset
 from pydantic import Field
 
-from governance_pipeline.archive import archive_path, archive_segments
+from governance_pipeline.archive import archive_segments
 from governance_pipeline.archive import archived_segments as segments_in
 from governance_pipeline.assets.presentation import DATA_TEAM, markdown_table
 from governance_pipeline.resources import WRITER_POOL, WarehouseResource
@@ -18,8 +18,8 @@ class ArchiveConfig(Config):
 
     remove_log_files: bool = Field(
         default=False,
-        description="Remove rotated log files that the archive holds. A gate that starts reads them as far "
-        "back as its longest budget window.",
+        description="Remove rotated log files that the archive holds. Those that a starting gate reads, "
+        "as far back as its longest window, stay all the same.",
     )
 
 
@@ -43,9 +43,10 @@ def archived_segments(
     rows = [(segment.log, segment.path.name, segment.size_bytes) for segment in segments]
     return MaterializeResult(
         metadata={
-            "folder": MetadataValue.path(str(archive_path(settings))),
+            "folder": MetadataValue.path(str(settings.archive_path)),
             "segments_archived": len(done.archived),
             "log_files_removed": len(done.removed),
+            "log_files_kept_for_the_gate": len(done.kept),
             "segments": MetadataValue.md(markdown_table(["log", "file", "bytes of log"], rows)),
         }
     )

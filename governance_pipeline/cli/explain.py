@@ -5,7 +5,7 @@ What does not belong here: the rules of settlement (`policy_runtime.account_for`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 from governance_pipeline.log_files import Log, find_log_files
 from governance_pipeline.settings import Settings
 from llmscope.errors import MalformedLine
-from llmscope.event_log import open_log
+from llmscope.event_log import FINGERPRINT_BYTES, fingerprint_of, open_log
 from llmscope.money import from_nano, to_nano
 from llmscope.telemetry_line import Usage, read_usage
 from llmscope.timestamps import format_micros, parse_micros
@@ -78,7 +78,12 @@ class Trail:
 
 
 def follow(request_id: str, settings: Settings) -> Trail:
-    """What both logs, rotated generations included, say of `request_id`. Bad lines are passed over."""
+    """What both logs, rotated and archived generations included, say of `request_id`. Bad lines are passed
+    over.
+
+    Raises:
+        ArchiveDamaged: an archived segment cannot be read.
+    """
     trail = Trail(request_id)
     for line in _lines_naming(request_id, settings, "decisions"):
         try:
@@ -235,8 +240,25 @@ def _lines_naming(request_id: str, settings: Settings, log: Log) -> Iterator[byt
     # An id with characters that JSON escapes may be written in several ways: then every line is decoded.
     plain = msgspec.json.encode(request_id)[1:-1] == request_id.encode() and request_id.isascii()
     needle = request_id.encode() if plain else b""
+    heads = []
     for path in find_log_files(settings.logs[log]):
         with open_log(path) as file:
-            for line in file:
-                if needle in line:
-                    yield line.rstrip(b"\n")
+            heads.append(file.read(FINGERPRINT_BYTES))
+            file.seek(0)
+            yield from (line.rstrip(b"\n") for line in file if needle in line)
+    if settings.archive_path.is_dir():
+        yield from (line.rstrip(b"\n") for line in _archived_lines(settings, log, heads) if needle in line)
+
+
+def _archived_lines(settings: Settings, log: Log, heads: Sequence[bytes]) -> Iterator[bytes]:
+    """The lines of those archived segments whose log file is gone; `heads` are the beginnings of those that
+    are there."""
+    from governance_pipeline.archive import archived_segments, read_lines  # noqa: PLC0415  (loads pyarrow)
+
+    for segment in archived_segments(settings):
+        length = min(FINGERPRINT_BYTES, segment.size_bytes)
+        is_on_disk = any(
+            fingerprint_of(head[:length]).sha256.startswith(segment.fingerprint) for head in heads
+        )
+        if segment.log == log and not is_on_disk:
+            yield from read_lines(segment.path)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from governance_pipeline.errors import PipelineError, WarehouseError
+from governance_pipeline.errors import ArchiveDamaged, PipelineError, WarehouseError
 from llmscope.errors import ConfigurationError, EventLogError
 from policy_runtime.errors import PolicyRuntimeError
 
@@ -27,6 +27,7 @@ _COMMANDS = {
     "status": "policy",
     "rejects": "requests",
     "rebuild": "refresh",
+    "archive": "retention",
 }
 
 
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stdout = None  # nobody reads on: leave without a second complaint
         sys.exit(0)
-    except (WarehouseError, EventLogError, TimeoutError) as exc:
+    except (WarehouseError, ArchiveDamaged, EventLogError, TimeoutError) as exc:
         sys.exit(_fail(str(exc), EXIT_ENVIRONMENT))
     except (PipelineError, ConfigurationError) as exc:
         sys.exit(_fail(str(exc), EXIT_BAD_INPUT))

@@ -44,6 +44,11 @@ def say(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 segment`, `2 segments`, `1,204 segments`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Format) -> None:
     """Rows on stdout: money as numbers, unknown as null (json), nothing (csv) or a dash (table)."""
     if form == "json":

@@ -11,7 +11,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance
 
 from governance_pipeline import pipeline, warehouse
-from governance_pipeline.archive import archive_path, archive_segments, archived_segments
+from governance_pipeline.archive import archive_segments, archived_segments
 from governance_pipeline.definitions import build_defs
 from governance_pipeline.errors import ArchiveDamaged, SegmentsMissing
 from governance_pipeline.questions import QUESTIONS
@@ -79,7 +79,7 @@ def test_archived_and_removed_segments_change_no_answer_of_a_refresh_or_a_rebuil
         assert contents(con) == before
     settings.warehouse_path.unlink()
     assert fold(settings) == before, "a fresh warehouse reads the archive by itself"
-    assert not list(archive_path(settings).glob(".restored*"))
+    assert not list(settings.archive_path.glob(".restored*"))
 
 
 def test_archiving_again_adds_nothing_and_a_segment_in_both_places_is_taken_once(settings: Settings) -> None:

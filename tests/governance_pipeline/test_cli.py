@@ -9,16 +9,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from governance_pipeline import pipeline, warehouse
+from governance_pipeline import archive, pipeline, warehouse
 from governance_pipeline.cli import main
 from governance_pipeline.questions import QUESTIONS
 from governance_pipeline.settings import Settings
+from llmscope.clock import VirtualClock
 from tests.governance_pipeline.refresh_logs import (
+    START,
     append,
     decision_line,
     instant,
@@ -27,7 +30,7 @@ from tests.governance_pipeline.refresh_logs import (
     write_ordinary_logs,
 )
 
-COMMANDS = ("demo", "ask", "materialize", "check", "explain", "status", "rejects", "rebuild")
+COMMANDS = ("demo", "ask", "materialize", "check", "explain", "status", "rejects", "rebuild", "archive")
 
 
 class Said(NamedTuple):
@@ -228,6 +231,68 @@ def test_rebuild_refuses_to_lose_what_only_the_warehouse_holds(
     assert run("rebuild", "--accept-loss").code == 0
     with warehouse.connect(settings.warehouse_path) as con:
         assert con.table("raw.telemetry").count("*").fetchall() == [(0,)]
+
+
+def test_archive_shows_first_and_then_does_what_it_showed(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "SystemClock", lambda: VirtualClock(START + timedelta(days=2)))
+    nothing = run("archive", "--format", "json")
+    assert (nothing.code, nothing.out) == (0, "[]\n")
+    assert "no warehouse yet" in nothing.err
+    rotated = settings.telemetry_path.with_name("telemetry.jsonl.1")
+    settings.telemetry_path.rename(rotated)
+    refresh(settings)
+    size = rotated.stat().st_size
+    shown = run("archive", "--remove", "--dry-run", "--format", "json")
+    expected = {
+        "log": "telemetry",
+        "path": "home/logs/telemetry.jsonl.1",
+        "segment_bytes": size,
+        "latest_line": "2026-11-19T17:40:01.000000+00:00",
+        "segment": "new",
+        "log_file": "removed",
+    }
+    assert (shown.code, json.loads(shown.out)) == (0, [expected])
+    assert "Nothing was touched" in shown.err
+    assert not settings.archive_path.exists()
+    assert rotated.exists()
+
+    kept = run("archive")
+    assert kept.code == 0
+    assert "1 segment archived" in kept.err
+    assert "0 log files removed" in kept.err
+    assert rotated.exists()
+    append(settings.decisions_path, decision_line(600, 36_100, event="policy_loaded", policy_text="newer"))
+    refresh(settings)
+    needed = run("archive", "--remove")
+    assert "so it needs: home/logs/telemetry.jsonl.1" in needed.err
+    assert rotated.exists()
+    with warehouse.connect(settings.warehouse_path) as con:
+        con.execute("DELETE FROM raw.policy_decisions WHERE event = 'policy_loaded'")
+    [row] = json.loads(run("archive", "--remove", "--format", "json").out)
+    assert row == {**expected, "segment": "archived"}
+    assert not rotated.exists()
+    assert run("explain", "r7").code == 0
+
+
+def test_a_damaged_archive_is_exit_code_3_and_takes_nothing_away(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    rotated = settings.telemetry_path.with_name("telemetry.jsonl.1")
+    settings.telemetry_path.rename(rotated)
+    refresh(settings)
+    assert run("archive").code == 0
+    [segment] = settings.archive_path.rglob("*.parquet")
+    segment.write_bytes(segment.read_bytes()[:-20])
+    for command in (["archive", "--remove"], ["rebuild"], ["materialize"]):
+        if command != ["archive", "--remove"]:
+            rotated.unlink(missing_ok=True)
+            settings.warehouse_path.unlink(missing_ok=True)
+        said = run(*command)
+        assert said.code == 3, said.err
+        assert said.err.splitlines()[-1].startswith(f"governance: {segment.relative_to(Path.cwd())}")
+        assert rotated.exists() == (command == ["archive", "--remove"])
 
 
 def test_a_warehouse_held_by_another_process_is_exit_code_3_and_names_it(
