@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from llmscope.envelope import CircuitState, CostSource, EnvelopeStatus, LLMRequestEnvelope
     from llmscope.errors import (
         AnswerFailed,
+        CircuitOpen,
         ConfigurationError,
+        ContextTooLargeError,
+        DeadlineExceeded,
         EventLogError,
+        GuardBlocked,
         LlmscopeError,
         MalformedLine,
     )
@@ -44,6 +48,8 @@ if TYPE_CHECKING:
         get_provider,
         register_provider,
     )
+    from llmscope.gateway.runtime import Runtime, current_runtime, use_runtime
+    from llmscope.gateway.runtime_file import load_runtime
     from llmscope.gateway.simulated import SimulatedProvider, SimulatedProviderError
     from llmscope.gateway.telemetry import emit, usage_line, write_line, write_line_async
     from llmscope.gateway.tokens import estimate_tokens
@@ -52,13 +58,17 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "AnswerFailed": "errors",
     "AnthropicProvider": "gateway.provider",
+    "CircuitOpen": "errors",
     "CircuitState": "envelope",
     "Clock": "clock",
     "ConfigurationError": "errors",
+    "ContextTooLargeError": "errors",
     "CostSource": "envelope",
+    "DeadlineExceeded": "errors",
     "EnvelopeStatus": "envelope",
     "EventLogError": "errors",
     "GatewayResult": "gateway.client",
+    "GuardBlocked": "errors",
     "InputUsage": "gateway.provider",
     "LLMRequestContext": "context",
     "LLMRequestEnvelope": "envelope",
@@ -70,6 +80,7 @@ _HOME_OF = {
     "ProviderResponse": "gateway.provider",
     "Rate": "gateway.cost_model",
     "RoutePolicy": "gateway.policies",
+    "Runtime": "gateway.runtime",
     "Settings": "settings",
     "SimulatedProvider": "gateway.simulated",
     "SimulatedProviderError": "gateway.simulated",
@@ -79,6 +90,7 @@ _HOME_OF = {
     "available_providers": "gateway.provider",
     "available_routes": "gateway.policies",
     "call_llm": "gateway.client",
+    "current_runtime": "gateway.runtime",
     "emit": "gateway.telemetry",
     "estimate_cost": "gateway.cost_model",
     "estimate_tokens": "gateway.tokens",
@@ -86,6 +98,7 @@ _HOME_OF = {
     "get_pricing": "gateway.cost_model",
     "get_provider": "gateway.provider",
     "get_route_policy": "gateway.policies",
+    "load_runtime": "gateway.runtime_file",
     "rate_for": "gateway.cost_model",
     "register_prices": "gateway.cost_model",
     "register_provider": "gateway.provider",
@@ -93,6 +106,7 @@ _HOME_OF = {
     "setup_otel": "gateway.otel_setup",
     "shutdown_otel": "gateway.otel_setup",
     "usage_line": "gateway.telemetry",
+    "use_runtime": "gateway.runtime",
     "write_line": "gateway.telemetry",
     "write_line_async": "gateway.telemetry",
 }
@@ -100,13 +114,17 @@ _HOME_OF = {
 __all__ = [
     "AnswerFailed",
     "AnthropicProvider",
+    "CircuitOpen",
     "CircuitState",
     "Clock",
     "ConfigurationError",
+    "ContextTooLargeError",
     "CostSource",
+    "DeadlineExceeded",
     "EnvelopeStatus",
     "EventLogError",
     "GatewayResult",
+    "GuardBlocked",
     "InputUsage",
     "LLMRequestContext",
     "LLMRequestEnvelope",
@@ -118,6 +136,7 @@ __all__ = [
     "ProviderResponse",
     "Rate",
     "RoutePolicy",
+    "Runtime",
     "Settings",
     "SimulatedProvider",
     "SimulatedProviderError",
@@ -128,6 +147,7 @@ __all__ = [
     "available_providers",
     "available_routes",
     "call_llm",
+    "current_runtime",
     "emit",
     "estimate_cost",
     "estimate_tokens",
@@ -135,6 +155,7 @@ __all__ = [
     "get_pricing",
     "get_provider",
     "get_route_policy",
+    "load_runtime",
     "rate_for",
     "register_prices",
     "register_provider",
@@ -142,6 +163,7 @@ __all__ = [
     "setup_otel",
     "shutdown_otel",
     "usage_line",
+    "use_runtime",
     "write_line",
     "write_line_async",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmscope.gateway import cost_model, policies, provider, telemetry
+from llmscope.gateway.runtime import Runtime, use_runtime
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +16,9 @@ def _restored_registries() -> Iterator[None]:
     registries = (provider._registry, policies._ROUTE_POLICIES)
     before = [dict(registry) for registry in registries]
     prices = list(cost_model._registered)
+    use_runtime(Runtime())
     yield
+    use_runtime(None)
     cost_model._registered[:] = prices
     for registry, content in zip(registries, before, strict=True):
         registry.clear()
