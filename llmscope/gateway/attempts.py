@@ -134,6 +134,31 @@ current_call: ContextVar[CallRecord | None] = ContextVar("llmscope_current_call"
 signature is a patch point that tests replace."""
 
 
+@dataclass
+class OpenAttempt:
+    """An attempt that the provider has begun to answer. Exactly one of the two is called, once.
+
+    Attributes:
+        started: when it began, monotonic seconds.
+    """
+
+    record: CallRecord
+    provider: ProviderBase
+    model: str
+    started: float
+    permit: Permit | None
+
+    def succeed(self) -> None:
+        """It was answered to the end."""
+        self.record.add(str(self.provider.provider_name), self.model, self.started)
+        _settle(self.permit, None, self.record)
+
+    def fail(self, error_type: str) -> None:
+        """The answer ended before its end: by a failure of this category, or because it was left."""
+        self.record.add(str(self.provider.provider_name), self.model, self.started, error_type)
+        _settle(self.permit, error_type, self.record)
+
+
 async def attempt_until_done(
     record: CallRecord,
     provider: ProviderBase,
@@ -141,7 +166,20 @@ async def attempt_until_done(
     retry_attempts: int,
     once: Callable[[], Awaitable[Outcome]],
 ) -> Outcome:
-    """Make attempts with `once` at one provider until one succeeds.
+    """Make attempts with `once` at one provider until one succeeds; raises what `attempt_until_open` does."""
+    outcome, attempt = await attempt_until_open(record, provider, model, retry_attempts, once)
+    attempt.succeed()
+    return outcome
+
+
+async def attempt_until_open(
+    record: CallRecord,
+    provider: ProviderBase,
+    model: str,
+    retry_attempts: int,
+    once: Callable[[], Awaitable[Outcome]],
+) -> tuple[Outcome, OpenAttempt]:
+    """Make attempts with `once` at one provider until one is answered, or has begun to be.
 
     The loop is our own because no retry library takes an injected clock.
 
@@ -185,9 +223,7 @@ async def attempt_until_done(
             _settle(permit, CANCELLED, record)
             raise
         else:
-            record.add(name, model, started)
-            _settle(permit, None, record)
-            return outcome
+            return outcome, OpenAttempt(record, provider, model, started, permit)
         await record.clock.sleep(wait)
         retry += 1
 
