@@ -1,0 +1,362 @@
+"""A new target that gets a little of the traffic, then more, or none again.
+
+What does not belong here: when the evidence is enough (`canary_stage`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from llmscope.errors import ConfigurationError, LlmscopeError
+from llmscope.gateway.routing.canary_stage import StageEvidence, StageRules
+from llmscope.gateway.routing.candidates import (
+    Candidates,
+    CandidateTargets,
+    checked_positive,
+    name_of,
+    sole_choice,
+)
+from llmscope.gateway.routing.request_draw import fraction_of
+from llmscope.gateway.stages import Observation, RoutingChoice, RoutingRequest, Target
+
+logger = logging.getLogger("llmscope")
+
+CanaryState = Literal["running", "promoted", "rolled_back"]
+TransitionReason = Literal[
+    "auto_advance",
+    "auto_promote",
+    "auto_rollback",
+    "cool_off_over",
+    "manual_advance",
+    "manual_rollback",
+    "manual_stage",
+]
+
+_HISTORY_LENGTH = 1000
+
+
+class AdvanceRefused(LlmscopeError):
+    """A canary was not advanced by hand; the message says why and how to do it all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of a canary's share.
+
+    Attributes:
+        at_seconds: when, on the clock of the calls (monotonic). The line in the program's log has the
+            date.
+        from_share, to_share: the candidate's share of the requests before and after, 0 to 1.
+        candidate_calls, candidate_faults, primary_calls, primary_faults: what the stage that ended had
+            counted.
+        burn_rate: the candidate's share of faults in it over what was allowed.
+    """
+
+    at_seconds: float
+    from_share: float
+    to_share: float
+    reason: TransitionReason
+    candidate_calls: int
+    candidate_faults: int
+    primary_calls: int
+    primary_faults: int
+    burn_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryStatus:
+    """Where a canary stands.
+
+    Attributes:
+        share: the candidate's share of the requests, 0 to 1.
+        stage: the index of the running stage; None when rolled back or promoted.
+        candidate_calls, candidate_faults, primary_calls, primary_faults: of the stage that runs.
+        burn_rate: the candidate's share of faults in it over what is allowed.
+        history: the last 1,000 transitions, oldest first.
+    """
+
+    state: CanaryState
+    share: float
+    stage: int | None
+    candidate_calls: int
+    candidate_faults: int
+    primary_calls: int
+    primary_faults: int
+    burn_rate: float
+    history: tuple[Transition, ...]
+
+
+class CanaryRouter:
+    """Sends a share of the requests, drawn by their ids, to `candidate` and the rest to `primary`.
+
+    A request that falls to the candidate at one stage does so at every later one, in every process. The
+    primary is the candidate's fallback; the candidate is nobody's, for its share would not be what the
+    stage says. After the last stage the candidate is promoted: it gets everything, and is judged no more.
+
+    Args:
+        primary: what serves now, for every tier or by tier.
+        candidate: what may come to serve instead, likewise; a tier without one stays with its primary.
+            The tiers' candidates advance together, on the attempts at any of them.
+        provider_name: the route's own provider, for an explicit model that neither serves.
+        stages: the candidate's shares, rising, above 0 and up to 1.
+        window_calls: attempts at the candidate that a stage lasts at least; None for no such condition.
+        window_seconds: time that a stage lasts at least; None for no such condition.
+        burn_multiplier: the candidate may fail this many times as often as the SLO allows.
+        slo_error_rate: the share of attempts that may fail. Where the primary fails more often at the
+            same time, its share stands instead.
+        minimum_sample: fewer attempts at the candidate than this decide nothing.
+        chance_of_false_rollback: of a candidate that keeps the SLO, within one stage.
+        cool_off_seconds: how long after an automatic rollback the canary starts again by itself; None
+            for never.
+        seed: another one draws other requests.
+
+    Raises:
+        ConfigurationError: fewer than two different targets, or a number out of its range.
+    """
+
+    decision_of_primary = "primary"
+    decision_of_candidate = "canary"
+    decision_of_explicit_model = "explicit_model"
+
+    def __init__(
+        self,
+        primary: Target | Mapping[str, Target],
+        candidate: Target | Mapping[str, Target],
+        *,
+        provider_name: str | None = None,
+        stages: Sequence[float] = (0.01, 0.05, 0.25, 1.0),
+        window_calls: int | None = 200,
+        window_seconds: float | None = None,
+        burn_multiplier: float = 2.0,
+        slo_error_rate: float = 0.01,
+        minimum_sample: int = 10,
+        chance_of_false_rollback: float = 0.001,
+        cool_off_seconds: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        pairs, self._primaries, self._challengers = _checked_arms(primary, candidate)
+        self._candidates = Candidates(pairs, provider_name=provider_name)
+        self._stages = _checked_stages(stages)
+        self._rules = StageRules(
+            slo_error_rate=slo_error_rate,
+            burn_multiplier=burn_multiplier,
+            minimum_sample=minimum_sample,
+            chance_of_false_rollback=chance_of_false_rollback,
+            window_calls=window_calls,
+            window_seconds=window_seconds,
+        )
+        if cool_off_seconds is not None:
+            checked_positive(cool_off_seconds, "cool_off_seconds")
+        self._cool_off_seconds = cool_off_seconds
+        self._salt = f"canary:{seed}"
+        self._lock = threading.Lock()
+        self._history: deque[Transition] = deque(maxlen=_HISTORY_LENGTH)
+        self._now_seconds = 0.0
+        self._restart_seconds: float | None = None
+        self._state: CanaryState = "running"
+        self._stage = 0
+        self._evidence = StageEvidence(self._rules)
+
+    # The pipeline's side -------------------------------------------------------------------------------
+
+    def choose(self, request: RoutingRequest, now_seconds: float) -> RoutingChoice:
+        """Candidate, then primary; or primary alone. A request for the model of one of them goes to that
+        one only, unless both serve it."""
+        eligible = self._candidates.eligible(request)
+        primary = next((target for target in eligible if target in self._primaries), None)
+        candidate = next((target for target in eligible if target in self._challengers), None)
+        if primary is None or candidate is None:
+            decision = self.decision_of_primary if request.model is None else self.decision_of_explicit_model
+            return sole_choice(eligible[0], decision)
+        with self._lock:
+            self._now_seconds = max(self._now_seconds, now_seconds)
+            if self._restart_seconds is not None and now_seconds >= self._restart_seconds:
+                self._move("running", 0, "cool_off_over")
+            share, state = self._share(), self._state
+        reason = f"{100 * share:g} % of requests go to {name_of(candidate)} ({state})"
+        if fraction_of(request.request_id, self._salt) < share:
+            return RoutingChoice((candidate, primary), self.decision_of_candidate, reason)
+        return RoutingChoice((primary,), self.decision_of_primary, reason)
+
+    def observe(self, observation: Observation, now_seconds: float) -> None:
+        """Count an attempt at candidate or primary while a stage runs, and move on if it is the one that
+        decides. One that ended for the caller's own fault is left out."""
+        target = observation.target
+        if not (observation.is_success or observation.is_fault):
+            return
+        with self._lock:
+            self._now_seconds = max(self._now_seconds, now_seconds)
+            if self._state != "running":
+                return
+            if target in self._challengers:
+                verdict = self._evidence.observe_candidate(observation.is_fault, now_seconds)
+                if verdict == "roll_back":
+                    self._move("rolled_back", 0, "auto_rollback")
+                    if self._cool_off_seconds is not None:
+                        self._restart_seconds = now_seconds + self._cool_off_seconds
+                elif verdict == "advance":
+                    self._advance("auto_advance", "auto_promote")
+            elif target in self._primaries:
+                self._evidence.observe_primary(observation.is_fault, now_seconds)
+
+    # The operator's side -------------------------------------------------------------------------------
+
+    def advance(self, *, force: bool = False, now_seconds: float | None = None) -> Transition:
+        """Go to the next stage, or promote after the last; after a rollback, start again at the first.
+
+        Args:
+            force: also if the candidate's burn rate in this stage is above the multiplier.
+            now_seconds: the time for the history; that of the last call if None.
+
+        Raises:
+            AdvanceRefused: the candidate burns and `force` is not set, or it is promoted already.
+        """
+        with self._lock:
+            self._tell(now_seconds)
+            if self._state == "promoted":
+                raise AdvanceRefused("canary: the candidate is promoted and gets every request already")
+            if self._state == "rolled_back":
+                return self._move("running", 0, "manual_advance")
+            burn_rate = self._evidence.burn_rate()
+            if burn_rate > self._rules.burn_multiplier and not force:
+                raise AdvanceRefused(
+                    f"canary: the candidate burns {burn_rate:.3g} times its budget ({self._counts()}), above "
+                    f"the multiplier of {self._rules.burn_multiplier:g}; force=True advances all the same"
+                )
+            return self._advance("manual_advance", "manual_advance")
+
+    def rollback(self, *, now_seconds: float | None = None) -> Transition:
+        """Take all traffic from the candidate. It starts again by hand only."""
+        with self._lock:
+            self._tell(now_seconds)
+            return self._move("rolled_back", 0, "manual_rollback")
+
+    def set_stage(self, share: float, *, now_seconds: float | None = None) -> Transition:
+        """Run the stage with this share of the requests; 0 rolls back.
+
+        Raises:
+            ConfigurationError: there is no such stage; the message lists those there are.
+        """
+        with self._lock:
+            self._tell(now_seconds)
+            if share == 0:
+                return self._move("rolled_back", 0, "manual_stage")
+            if share not in self._stages:
+                possible = ", ".join(f"{stage:g}" for stage in (0, *self._stages))
+                raise ConfigurationError(f"canary: no stage has a share of {share:g}; there are: {possible}")
+            return self._move("running", self._stages.index(share), "manual_stage")
+
+    def status(self) -> CanaryStatus:
+        """Where it stands."""
+        with self._lock:
+            evidence = self._evidence
+            return CanaryStatus(
+                state=self._state,
+                share=self._share(),
+                stage=self._stage if self._state == "running" else None,
+                candidate_calls=evidence.candidate_calls,
+                candidate_faults=evidence.candidate_faults,
+                primary_calls=evidence.primary_calls,
+                primary_faults=evidence.primary_faults,
+                burn_rate=evidence.burn_rate(),
+                history=tuple(self._history),
+            )
+
+    # With the lock held --------------------------------------------------------------------------------
+
+    def _tell(self, now_seconds: float | None) -> None:
+        if now_seconds is not None:
+            self._now_seconds = max(self._now_seconds, now_seconds)
+
+    def _share(self) -> float:
+        if self._state == "running":
+            return self._stages[self._stage]
+        return 1.0 if self._state == "promoted" else 0.0
+
+    def _counts(self) -> str:
+        evidence = self._evidence
+        return (
+            f"candidate: {evidence.candidate_faults} faults in {evidence.candidate_calls} attempts, "
+            f"primary: {evidence.primary_faults} in {evidence.primary_calls}"
+        )
+
+    def _advance(self, reason: TransitionReason, reason_at_the_end: TransitionReason) -> Transition:
+        if self._stage + 1 < len(self._stages):
+            return self._move("running", self._stage + 1, reason)
+        return self._move("promoted", self._stage, reason_at_the_end)
+
+    def _move(self, state: CanaryState, stage: int, reason: TransitionReason) -> Transition:
+        ended, from_share, counts = self._evidence, self._share(), self._counts()
+        self._state, self._stage, self._restart_seconds = state, stage, None
+        # Where the primary gets no requests of its own, what it showed before is what is allowed.
+        fixed_baseline = ended.baseline() if self._share() >= 1 else None
+        self._evidence = StageEvidence(self._rules, fixed_baseline)
+        transition = Transition(
+            at_seconds=self._now_seconds,
+            from_share=from_share,
+            to_share=self._share(),
+            reason=reason,
+            candidate_calls=ended.candidate_calls,
+            candidate_faults=ended.candidate_faults,
+            primary_calls=ended.primary_calls,
+            primary_faults=ended.primary_faults,
+            burn_rate=ended.burn_rate(),
+        )
+        self._history.append(transition)
+        logger.log(
+            logging.WARNING if state == "rolled_back" else logging.INFO,
+            "canary %s: from %g %% to %g %% of requests (%s): %s",
+            ", ".join(name_of(target) for target in self._challengers),
+            100 * transition.from_share,
+            100 * transition.to_share,
+            reason,
+            counts,
+        )
+        return transition
+
+
+def _checked_arms(
+    primary: Target | Mapping[str, Target], candidate: Target | Mapping[str, Target]
+) -> tuple[CandidateTargets, tuple[Target, ...], tuple[Target, ...]]:
+    """Every tier's targets, the primaries, and the candidates."""
+    pairs: CandidateTargets
+    primaries: tuple[Target, ...]
+    challengers: tuple[Target, ...]
+    if isinstance(primary, Target) and isinstance(candidate, Target):
+        pairs, primaries, challengers = (primary, candidate), (primary,), (candidate,)
+    elif isinstance(primary, Mapping) and isinstance(candidate, Mapping):
+        if strangers := sorted(set(candidate) - set(primary)):
+            raise ConfigurationError(f"canary: tier {strangers[0]!r} has a candidate and no primary")
+        pairs = {
+            tier: (of_tier, candidate[tier]) if tier in candidate else (of_tier,)
+            for tier, of_tier in primary.items()
+        }
+        primaries, challengers = tuple(primary.values()), tuple(candidate.values())
+    else:
+        raise ConfigurationError(
+            "canary: give a primary and a candidate as Target(provider, model), or both by tier; "
+            f"got {type(primary).__name__} and {type(candidate).__name__}"
+        )
+    if not challengers:
+        raise ConfigurationError("canary: no tier has a candidate; a canary needs two targets")
+    if both := set(primaries) & set(challengers):
+        raise ConfigurationError(
+            f"canary: {name_of(both.pop())} is primary and candidate; a canary needs two different targets"
+        )
+    return pairs, primaries, challengers
+
+
+def _checked_stages(stages: Sequence[float]) -> tuple[float, ...]:
+    rising = all(low < high for low, high in pairwise(stages))
+    if not stages or not rising or stages[0] <= 0 or stages[-1] > 1:
+        raise ConfigurationError(
+            f"canary: stages are {tuple(stages)}; give rising shares above 0 and up to 1, "
+            "such as 0.01, 0.05, 0.25, 1"
+        )
+    return tuple(stages)
