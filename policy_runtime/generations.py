@@ -27,6 +27,8 @@ DISORDER_US = 15 * 60 * MICROS
 # Below this the rest is read in full rather than halved further.
 _BISECT_UNTIL_BYTES = 64 << 10
 _PROBE_BYTES = 64 << 10
+# Enough for the longest line there may be.
+_MOST_FIRST_PROBES = 17
 _PIECE_BYTES = 4 << 20
 # Rotation renames and compresses while we look; each round finds what the last one missed.
 _MOST_ROUNDS = 20
@@ -39,7 +41,7 @@ class Generation:
         identity: device and inode.
         modified_ns: when it was written to last, nanoseconds since 1970.
         head: its first (decompressed) bytes, at most 1024.
-        first_us: when its first datable line says it was written; None when 64 KiB hold none.
+        first_us: when its first datable line says it was written; None when the first MiB holds none.
         last_us: the latest instant in its last 64 KiB; None when they hold none, or it is compressed.
     """
 
@@ -53,7 +55,7 @@ class Generation:
         self._plain = os.pread(self._stream.fileno(), 2, 0) != b"\x1f\x8b"
         start = self._read(max(_PROBE_BYTES, FINGERPRINT_BYTES))
         self.head = start[:FINGERPRINT_BYTES]
-        self.first_us = next(_stamps(start.split(b"\n")), None)
+        self.first_us = self._first_stamp(start)
         self.last_us = self._last_stamp() if self._plain else None
 
     def may_hold(self, since_us: int) -> bool:
@@ -96,6 +98,17 @@ class Generation:
                 raise
             logger.warning("%s cannot be decompressed up to byte %d: %s", self.path, offset, exc)
             return offset
+
+    def _first_stamp(self, start: bytes) -> int | None:
+        for _ in range(_MOST_FIRST_PROBES):
+            first_us = next(_stamps(start.split(b"\n")), None)
+            if first_us is not None:
+                return first_us
+            more = self._read(_PROBE_BYTES)
+            if not more:
+                break
+            start = start[start.rfind(b"\n") + 1 :] + more
+        return None
 
     def _last_stamp(self) -> int | None:
         begin = max(0, self._size - _PROBE_BYTES)

@@ -7,6 +7,7 @@ what the events mean (`ledger`).
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from pathlib import Path
 
@@ -135,26 +136,34 @@ class LogFollower:
 
     Args:
         path: the log.
-        decisions: whether it is the decision log (else telemetry).
+        after: of a telemetry log, the follower of the decision log: whatever telemetry has been read is
+            folded after the decisions that stood in their log by then, for a bill follows its decision.
+            None for the decision log itself.
 
     Attributes:
         rejected: lines that were no events, since the start.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, decisions: bool) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, after: LogFollower | None = None) -> None:
         self.path = Path(path)
         self.tail = LogTail(path)
         self.rejected = 0
-        self._decisions = decisions
+        self._after = after
         self._since_us = 0
         self._read_before: deque[LeftGeneration] = deque(maxlen=_GENERATIONS_REMEMBERED)
 
-    def fold_new(self, ledger: Ledger) -> None:
-        """Fold what was appended since the last look, in whatever file it has ended up since."""
+    def fold_new(self, ledger: Ledger) -> bool:
+        """Fold what was appended since the last look, in whatever file it has ended up since; whether
+        its present file brought anything."""
+        folded = False
         for chunk in self.tail.poll():
+            if self.tail.left:  # earlier than this chunk, which is its successor's
+                self._fold_missed(ledger)
+            folded = True
             self._fold(ledger, chunk.data, chunk.offset, self.tail.head_of(chunk.source))
         if self.tail.left:
             self._fold_missed(ledger)
+        return folded
 
     def fold_since(self, ledger: Ledger, since_us: int) -> None:
         """Fold everything dated from `since_us` on, rotated siblings first, and follow from there.
@@ -162,11 +171,16 @@ class LogFollower:
         Older decisions are left out even where they are read: their bills may not be.
         """
         self._since_us = since_us
+        begun_ns = time.time_ns()
         self.tail.seek(0)
         descriptor = self.tail.descriptor
         generations = open_generations(self.path, self.tail.identities)
         try:
-            for generation in generations_since(generations, since_us):
+            needed = generations_since(generations, since_us)
+            for generation in generations:
+                if generation not in needed:
+                    self._remember(generation, 0)
+            for generation in needed:
                 end = self._fold_generation(ledger, generation, since_us)
                 self._remember(generation, end)
         finally:
@@ -174,6 +188,8 @@ class LogFollower:
         if descriptor is not None:
             size = os.fstat(descriptor).st_size
             self.tail.seek_open(first_offset_since(descriptor, size, since_us))
+        # What was rotated while we read.
+        self.tail.left.append(LeftGeneration(b"", 0, begun_ns, None))
         self.fold_new(ledger)
 
     def _fold_missed(self, ledger: Ledger) -> None:
@@ -183,30 +199,31 @@ class LogFollower:
         Folding a line twice is harmless: ids that are known change nothing.
         """
         left = self.tail.left
-        self._read_before.extend(left)
+        self._read_before.extend(generation for generation in left if generation.head)
         modified_ns = min(generation.modified_ns for generation in left) - _FILE_TIME_NS
-        last_decision_us, policy_hash = ledger.last_decision_us, ledger.policy_hash_in_log
+        last_decision_us = ledger.last_decision_us
         generations = open_generations(self.path, self.tail.identities)
         try:
             for generation in reversed(generations):
-                if generation.modified_ns < modified_ns:
+                if generation.modified_ns < modified_ns or self._is_as_left(generation):
                     continue
-                read = [
-                    old.offset
-                    for old in self._read_before
-                    if old.head and generation.head.startswith(old.head)
-                ]
+                read = [old.offset for old in self._read_before if generation.head.startswith(old.head)]
                 since_us = ledger.now_us - 2 * ledger.longest_us
                 end = self._fold_generation(ledger, generation, since_us, max(read, default=0))
                 self._remember(generation, end)
         finally:
             _close(generations)
         self.tail.left = []
-        ledger.last_decision_us, ledger.policy_hash_in_log = last_decision_us, policy_hash
+        ledger.last_decision_us = max(ledger.last_decision_us, last_decision_us)
 
     def _remember(self, generation: Generation, end: int) -> None:
         read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
         self._read_before.append(read)
+
+    def _is_as_left(self, generation: Generation) -> bool:
+        """Whether nothing was written to it since it was looked at last."""
+        state = (generation.identity, generation.modified_ns)
+        return any((old.identity, old.modified_ns) == state for old in self._read_before)
 
     def _fold_generation(self, ledger: Ledger, generation: Generation, since_us: int, begin: int = 0) -> int:
         end = begin
@@ -216,21 +233,37 @@ class LogFollower:
         return end
 
     def _fold(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
+        if self._after is None:
+            self._fold_decisions(ledger, data, offset)
+            return
+        try:
+            self._after.fold_new(ledger)
+        finally:  # the bills have been read and will not be read again
+            self._fold_bills(ledger, data, offset, head)
+
+    def _fold_decisions(self, ledger: Ledger, data: bytes, offset: int) -> None:
+        for _, line in iter_lines(data, offset):
+            if not line or line.isspace():
+                continue
+            try:
+                fold_decision_line(ledger, line, self._since_us)
+            except MalformedLine:
+                self.rejected += 1
+
+    def _fold_bills(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
         for at, line in iter_lines(data, offset):
             if not line or line.isspace():
                 continue
             try:
-                if self._decisions:
-                    fold_decision_line(ledger, line, self._since_us)
-                    continue
                 usage = read_usage(line, "")
-                if usage is not None:
-                    if not usage.request_id:
-                        line_id = f"line:{fingerprint_of(head).sha256[:32]}:{at}"
-                        usage = msgspec.structs.replace(usage, request_id=line_id)
-                    ledger.bill(usage)
             except MalformedLine:
                 self.rejected += 1
+                continue
+            if usage is not None:
+                if not usage.request_id:
+                    line_id = f"line:{fingerprint_of(head).sha256[:32]}:{at}"
+                    usage = msgspec.structs.replace(usage, request_id=line_id)
+                ledger.bill(usage)
 
 
 def _close(generations: list[Generation]) -> None:

@@ -18,6 +18,7 @@ from llmscope.telemetry_line import Usage
 from policy_runtime.labels import Labels
 from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
 from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy
+from policy_runtime.windows import longest_bucket_us
 
 # Repeats are recognised among at least this many of the last known bills.
 DUPLICATE_HORIZON = 1_000_000
@@ -76,6 +77,7 @@ class Ledger:
     def __init__(self, policy: Policy, *, duplicate_horizon: int = DUPLICATE_HORIZON) -> None:
         self.policy = policy
         self.longest_us = policy.longest_window_us
+        self._leaves_us = self.longest_us + longest_bucket_us(self.longest_us)
         self.now_us = 0
         self.last_decision_us = 0
         self.policy_hash_in_log: str | None = None
@@ -98,6 +100,16 @@ class Ledger:
         }
         self._output_tokens = Means(self.longest_us, policy.max_scopes)
         self._route_costs = Means(self.longest_us, policy.max_scopes)
+
+    @property
+    def reach_us(self) -> int:
+        """How far back the state at an instant can depend on a decision, in microseconds.
+
+        What left every window but was billed or lapsed inside one still counts there: a lapse is dated
+        one reservation time after its decision at the latest, and a bill takes its decision's place
+        among the requests within one longest window.
+        """
+        return self._leaves_us + max(self.policy.ttl_us, self.policy.longest_request_window_us)
 
     # -- what judgement reads ------------------------------------------------------------------------
 
@@ -152,7 +164,7 @@ class Ledger:
                     self._lapse(request_id, held)
                 continue
             held = self._lapsed.get(request_id)
-            if held is not None and held.expires_us + self.longest_us <= self.now_us:
+            if held is not None and self._forgotten_at(held) <= self.now_us:
                 del self._lapsed[request_id]
 
     def admit(self, admitted: Admitted) -> None:
@@ -175,7 +187,7 @@ class Ledger:
         if request_id in self._lapsed:
             del self._lapsed[request_id]
             for meter, amount in held.postings:
-                meter.lapsed.add(held.expires_us, -amount)
+                meter.lapsed.add(self._lapsed_at(held), -amount)
             held.postings = self._post_admission(held.admitted, counts_request=False)
             self._open[request_id] = held
         latest_us = max(held.admitted.expires_us, held.admitted.timestamp_us + self.longest_us)
@@ -189,7 +201,9 @@ class Ledger:
             return
         request_id, at_us = usage.request_id, usage.timestamp_us
         self._settled.add(request_id)
-        governed = self._release(request_id)
+        admitted_us = self._release(request_id)
+        # By the dates alone, so that it does not matter how long this gate has been remembering.
+        governed = admitted_us is not None and at_us < admitted_us + self.longest_us
         labels = Labels.of_usage(usage)
         charged = self.policy.charged_namespace(labels.budget_namespace)
         tokens = (usage.tokens_in or 0) + (usage.tokens_out or 0)
@@ -270,27 +284,37 @@ class Ledger:
             # A scope that only bills touch, and no decision ever reads, lets go of what has left too.
             meter.window.total_at(self.now_us)
 
-    def _release(self, request_id: str) -> bool:
-        """Take the id's reservation back from wherever it counts; whether there was one."""
+    def _release(self, request_id: str) -> int | None:
+        """Take the id's reservation back from wherever it counts; when it was admitted, None if never."""
         held = self._open.pop(request_id, None)
         if held is not None:
             for meter, amount in held.postings:
                 meter.reserved -= amount
-            return True
+            return held.admitted.timestamp_us
         held = self._lapsed.pop(request_id, None)
         if held is not None:
             for meter, amount in held.postings:
-                meter.lapsed.add(held.expires_us, -amount)
-            return True
-        return False
+                meter.lapsed.add(self._lapsed_at(held), -amount)
+            return held.admitted.timestamp_us
+        return None
 
     def _lapse(self, request_id: str, held: Held) -> None:
         del self._open[request_id]
         for meter, amount in held.postings:
             meter.reserved -= amount
-            meter.lapsed.add(held.expires_us, amount)
+            meter.lapsed.add(self._lapsed_at(held), amount)
         self._lapsed[request_id] = held
-        heapq.heappush(self._expiries, (held.expires_us + self.longest_us, request_id))
+        heapq.heappush(self._expiries, (self._forgotten_at(held), request_id))
+
+    def _lapsed_at(self, held: Held) -> int:
+        """When a reservation's money counts as lapsed: at its expiry, but one reservation time after its
+        admission at the latest, so that a starting gate knows how far back to look for it."""
+        return min(held.expires_us, held.admitted.timestamp_us + self.policy.ttl_us)
+
+    def _forgotten_at(self, held: Held) -> int:
+        """From when on a late bill cannot tell a lapsed reservation from none."""
+        counted_us = held.admitted.timestamp_us + self.policy.longest_request_window_us
+        return max(held.expires_us, counted_us) + self._leaves_us
 
 
 def _meter_or_none(meters: Meters, scope: Scope, now_us: int) -> Meter | None:

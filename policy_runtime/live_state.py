@@ -9,13 +9,13 @@ import logging
 from pathlib import Path
 
 from llmscope.clock import Clock
+from llmscope.event_log import FileEnd
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime.decision_record import TelemetryPosition
 from policy_runtime.generations import DISORDER_US
 from policy_runtime.history import LogFollower
 from policy_runtime.ledger import Ledger
 from policy_runtime.policy import Policy
-from policy_runtime.windows import longest_bucket_us
 
 logger = logging.getLogger("policy_runtime")
 
@@ -91,25 +91,28 @@ class LiveState:
         if self._decisions is not None:
             self._decisions.tail.skip_own(offset, written)
 
+    def decisions_end(self) -> FileEnd | None:
+        """The decision log as the last `current` saw it at its path, for the append under the same lock."""
+        return None if self._decisions is None else self._decisions.tail.end
+
     def telemetry_position(self) -> TelemetryPosition | None:
         """How much telemetry has been folded."""
         position = self._telemetry[0].tail.position if self._telemetry else None
         return None if position is None else TelemetryPosition(position.fingerprint, position.offset)
 
     def _fold_new(self, ledger: Ledger) -> None:
-        if self._decisions is not None:
+        # Of telemetry that is new the followers fold the decisions first.
+        folded = [follower.fold_new(ledger) for follower in self._telemetry]
+        if self._decisions is not None and not any(folded):
             self._decisions.fold_new(ledger)
-        for follower in self._telemetry:
-            follower.fold_new(ledger)
 
     def _start(self, now_us: int) -> Ledger:
         """Fold what the longest window needs: decisions first, so that every bill finds its reservation."""
         self.forget()
         ledger = Ledger(self.policy)
-        decisions = LogFollower(self._decisions_path, decisions=True)
-        telemetry = [LogFollower(path, decisions=False) for path in self._telemetry_paths]
-        # A bucket leaves its window late by up to its own length, and a lapse is dated at its expiry.
-        since_us = now_us - ledger.longest_us - longest_bucket_us(ledger.longest_us) - self.policy.ttl_us
+        decisions = LogFollower(self._decisions_path)
+        telemetry = [LogFollower(path, after=decisions) for path in self._telemetry_paths]
+        since_us = now_us - ledger.reach_us
         decisions.fold_since(ledger, since_us)
         for follower in telemetry:
             # Every decision that is folded finds its bill, else it would reserve for nothing.

@@ -256,6 +256,21 @@ class Policy(_Strict):
         return longest
 
     @cached_property
+    def longest_request_window_us(self) -> int:
+        """The longest window in which any rule counts requests, 0 when none does, in microseconds."""
+        return max(
+            (
+                window
+                for namespace in self.namespaces.values()
+                for rule in namespace.rules
+                if isinstance(rule, RateLimit)
+                for what, window, _ in rule.limits
+                if what == "requests"
+            ),
+            default=0,
+        )
+
+    @cached_property
     def all_shadow(self) -> bool:
         """Whether the whole gate only watches: there are rules, and every one is in shadow mode."""
         rules = [rule for namespace in self.namespaces.values() for rule in namespace.rules]

@@ -24,6 +24,7 @@ from llmscope.event_log._lock import (
 from llmscope.event_log._read import (
     FINGERPRINT_BYTES,
     Chunk,
+    FileEnd,
     Fingerprint,
     LeftGeneration,
     LogTail,
@@ -42,6 +43,7 @@ __all__ = [
     "AdmissionLock",
     "Chunk",
     "Durability",
+    "FileEnd",
     "Fingerprint",
     "LeftGeneration",
     "LogTail",

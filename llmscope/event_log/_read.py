@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
@@ -25,6 +25,8 @@ _OVERLAP_BYTES = 4096
 # A generation that was renamed away is looked at for this long: a writer that had found itself at the
 # path just before may be about to write.
 _RETIRED_SECONDS = 5.0
+# File systems stamp changes by a clock that ticks every few milliseconds.
+_STAMP_GRAIN_NS = 50_000_000
 
 
 # What stands beside a log and is no generation of it.
@@ -72,7 +74,11 @@ class LeftGeneration(NamedTuple):
     identity: tuple[int, int] | None
 
 
-_NOTHING_READ = LeftGeneration(b"", 0, 0, None)
+class FileEnd(NamedTuple):
+    """A file (device and inode) and a size at which it ends in a newline."""
+
+    identity: tuple[int, int]
+    size: int
 
 
 @dataclass(slots=True)
@@ -83,6 +89,7 @@ class _OpenLog:
     offset: int = 0
     overlap: bytes = b""
     overlong: bool = False
+    empty: bool = False
     fingerprint: Fingerprint | None = None
     head: bytes = b""
     modified_ns: int = 0
@@ -149,38 +156,64 @@ class LogTail:
         self._open: _OpenLog | None = None
         self._retired: list[_OpenLog] = []
         self._generations = 0
+        self._is_at_path = False  # whether the last poll saw the open file there
+        self._missing_since_ns = 0
+        self._folder_changed_ns = 0
+        self._last_position: Position | None = None
 
-    def poll(self) -> Iterator[Chunk]:
+    def poll(self) -> Iterable[Chunk]:
         """Every whole line that was appended since the last call, oldest first, as it is read.
 
         An unterminated tail stays pending until its newline arrives. Of a file that was renamed
         away the rest is read before its successor is opened, and what a writer that was about to
         write still brings is read later.
         """
-        if self._retired:
-            yield from self._read_retired()
         current = self._open
+        self._is_at_path = False
         try:
             named = os.stat(self.path)  # noqa: PTH116  once per decision of the gate
         except FileNotFoundError:
+            return self._read_news(None)
+        if current is not None and current.identity == (named.st_dev, named.st_ino):
+            self._is_at_path = True
+            if named.st_size == current.offset > 0 and not self._retired:
+                return ()
+        return self._read_news(named)
+
+    def _read_news(self, named: os.stat_result | None) -> Iterator[Chunk]:
+        if self._retired:
+            yield from self._read_retired()
+        current = self._open
+        if named is None:
             if current is not None:
                 yield from self._read(current, os.fstat(current.fd))
+                self._retire(current)
+                self._open = None
+            if self._folder_has_changed():
+                self._leave_unseen(self._missing_since_ns)
+                self._missing_since_ns = time.time_ns()
             return
-        if current is None or current.identity != (named.st_dev, named.st_ino):
+        if current is None or not self._is_at_path:
             if current is not None:
                 yield from self._read(current, os.fstat(current.fd))
                 self._retire(current)
             else:
-                self.left.append(_NOTHING_READ)  # what came and went before there was anything to open
+                self._leave_unseen(self._missing_since_ns)
             self._open = current = self._open_path()
             if current is None:
                 return
+            self._is_at_path = True
             named = os.fstat(current.fd)
         if named.st_size != current.offset:
+            if current.empty:  # it may have been filled and truncated before: no byte is known to compare
+                current.empty = False
+                self._leave_unseen(current.modified_ns)
             yield from self._read(current, named)
-        elif not current.offset and named.st_mtime_ns != current.modified_ns:
-            self._restart(current)  # empty, and was written to meanwhile: truncated since
-            current.modified_ns = named.st_mtime_ns
+        elif not current.offset:
+            current.empty = True
+            if named.st_mtime_ns != current.modified_ns:
+                self._restart(current)  # was written to meanwhile: truncated since
+                current.modified_ns = named.st_mtime_ns
 
     def seek(self, offset: int) -> None:
         """Continue from `offset` of the file that is there now (a line must begin there)."""
@@ -214,15 +247,23 @@ class LogTail:
 
     @property
     def position(self) -> Position | None:
-        """How far the present file has been read; None while there is none."""
+        """How far the present file has been read, or the last one while there is none; None at first."""
         current = self._open
         if current is None:
-            return None
+            return self._last_position
         fingerprint = current.fingerprint
         if fingerprint is None or fingerprint.length != len(current.head):
             # Of what has been read, not of what is there now: that may be another file's beginning already.
             fingerprint = current.fingerprint = fingerprint_of(current.head)
         return Position(str(fingerprint), current.offset)
+
+    @property
+    def end(self) -> FileEnd | None:
+        """The file that the last poll saw at the path, read up to the end of a line; None when it saw none."""
+        current = self._open
+        if current is None or current.overlong or not self._is_at_path:
+            return None
+        return FileEnd(current.identity, current.offset)
 
     @property
     def offset(self) -> int:
@@ -260,12 +301,27 @@ class LogTail:
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
+            self._missing_since_ns = time.time_ns()
             return None
         opened = os.fstat(fd)
         self._generations += 1
         return _OpenLog(fd, (opened.st_dev, opened.st_ino), self._generations, modified_ns=opened.st_mtime_ns)
 
+    def _leave_unseen(self, modified_ns: int) -> None:
+        """There may have been generations, written to since `modified_ns`, of which nothing was seen."""
+        self.left.append(LeftGeneration(b"", 0, modified_ns, None))
+
+    def _folder_has_changed(self) -> bool:
+        """Whether a file may have come and gone since the last look at the folder of a missing log."""
+        try:
+            changed_ns = os.stat(os.path.dirname(self.path) or ".").st_mtime_ns  # noqa: PTH116, PTH120  per decision
+        except FileNotFoundError:
+            return False
+        seen_ns, self._folder_changed_ns = self._folder_changed_ns, changed_ns
+        return changed_ns != seen_ns or time.time_ns() - changed_ns < _STAMP_GRAIN_NS
+
     def _retire(self, log: _OpenLog) -> None:
+        self._last_position = self.position
         self.left.append(LeftGeneration(log.head, log.offset, log.modified_ns, log.identity))
         log.retired_at = time.monotonic()
         self._retired.append(log)
@@ -321,6 +377,7 @@ class LogTail:
 
     def _remember_overlap(self, log: _OpenLog) -> None:
         stat = os.fstat(log.fd)
+        log.empty = not stat.st_size
         log.head = os.pread(log.fd, min(FINGERPRINT_BYTES, log.offset), 0)
         log.modified_ns = stat.st_mtime_ns
         length = min(_OVERLAP_BYTES, log.offset)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from llmscope.clock import VirtualClock
@@ -105,6 +105,7 @@ class Traffic:
         self._waiting: list[str] = []
         self._known: list[tuple[str, float]] = []
         self._number = 0
+        self._steps = 0
 
     def state(self) -> LiveState:
         return LiveState((self.telemetry,), self.decisions, self.clock, POLICY)
@@ -112,6 +113,7 @@ class Traffic:
     def step(self) -> None:
         """Time passes, one event is appended, something may happen to the files."""
         rng = self.rng
+        self._steps += 1
         passed = rng.choice((0.0, 1.0, 20.0, 60.0))
         self.seconds += passed
         self.clock.advance(passed)
@@ -123,12 +125,14 @@ class Traffic:
         elif kind < 0.85:
             negative = {"timestamp": stamp(self.seconds), "request_id": "n", "estimated_cost_usd": -1}
             bad = rng.choice((*BAD_LINES, encode({**negative, "reserved_cost_usd": -1})))
+            if len(bad) > 1000:  # no two files begin with the same 1024 bytes
+                bad = b"%d" % self._steps + bad
             self._append(rng.choice((self.telemetry, self.decisions)), bad)
         elif kind < 0.88 and self._known:
             request_id, decided = rng.choice(self._known[-20:])
             extension = {
                 "event": "reservation_extended", "timestamp": stamp(self.seconds), "request_id": request_id,
-                "reservation_expires_at": stamp(max(self.seconds, decided + rng.randrange(0, 1800))),
+                "reservation_expires_at": stamp(max(self.seconds, decided + 3 * rng.randrange(0, 1800))),
             }  # fmt: skip
             self._append(self.decisions, encode(extension))
         elif kind < 0.91 and self.rotates:
@@ -187,18 +191,15 @@ class Traffic:
             sibling.unlink()
 
 
-@pytest.mark.xfail(
-    reason="open: with rotation a gate started from the files can read other meters (seed 771)"
-)
 @pytest.mark.usefixtures("small_probes")
 @settings(
-    derandomize=True,
     max_examples=150 if SLOW else 12,
     phases=[Phase.explicit, Phase.generate],
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(seed=st.integers(0, 10**9), looks=st.floats(0.01, 0.9), rotates=st.booleans())
+@example(seed=771, looks=0.7819669963517243, rotates=True)
 def test_a_start_from_the_files_equals_having_run_all_along(
     tmp_path_factory: pytest.TempPathFactory, seed: int, looks: float, rotates: bool
 ) -> None:
@@ -216,6 +217,105 @@ def test_a_start_from_the_files_equals_having_run_all_along(
     assert spent(fresh, now_us) == spent_by_hand(traffic.bills, now_us)
     running.forget()
     started.forget()
+
+
+def differs(folder: Path, seed: int, looks: float) -> bool:
+    """Whether a gate that looks with the probability `looks` comes to other readings than a fresh one."""
+    traffic = Traffic(folder, random.Random(seed))
+    folder.mkdir()
+    running = traffic.state()
+    running.current()
+    for _ in range(500):
+        traffic.step()
+        if traffic.rng.random() < looks:
+            running.current()
+    ledger, now_us, _ = running.current()
+    fresh, _, _ = traffic.state().current()
+    return readings(ledger, now_us) != readings(fresh, now_us)
+
+
+@pytest.mark.usefixtures("small_probes")
+def test_twin_a_request_that_is_counted_by_what_a_gate_remembers_depends_on_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not differs(tmp_path / "right", 771, 0.7819669963517243)
+    release = Ledger._release
+
+    def governed_if_remembered(self: Ledger, request_id: str) -> int | None:
+        return None if release(self, request_id) is None else 1 << 62
+
+    monkeypatch.setattr(Ledger, "_release", governed_if_remembered)
+    monkeypatch.setattr(Ledger, "_forgotten_at", lambda self, held: held.expires_us + self.longest_us)
+    assert differs(tmp_path / "twin", 771, 0.7819669963517243)
+
+
+@pytest.mark.usefixtures("small_probes")
+def test_twin_generations_folded_after_their_successors_lose_extensions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 18 looks so seldom that a decision and its extension come in one look, from two files."""
+    assert not differs(tmp_path / "right", 18, 0.02)
+
+    def successors_first(self: LogFollower, ledger: Ledger) -> bool:
+        for chunk in self.tail.poll():
+            self._fold(ledger, chunk.data, chunk.offset, self.tail.head_of(chunk.source))
+        if self.tail.left:
+            self._fold_missed(ledger)
+        return False
+
+    monkeypatch.setattr(LogFollower, "fold_new", successors_first)
+    assert any(differs(tmp_path / str(seed), seed, 0.02) for seed in range(18, 60))
+
+
+def test_a_bill_is_never_folded_before_its_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process decides and settles while this one is between its two logs."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    state = traffic.state()
+    state.current()
+    traffic.clock.advance(100)
+    write_between_the_logs(state, traffic, monkeypatch)
+    ledger, _, _ = state.current()
+    assert requests_at(ledger, parse_micros(stamp(0))) == 1
+    # Dated 50 s apart, and the minute of the bill is not yet over.
+    assert requests_at(ledger, parse_micros(stamp(100))) == 0
+
+
+def test_twin_with_decisions_read_before_telemetry_the_bill_stands_for_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic = Traffic(tmp_path, random.Random(1))
+    state = traffic.state()
+    state.current()
+    traffic.clock.advance(100)
+    write_between_the_logs(state, traffic, monkeypatch)
+
+    def decisions_first(self: LiveState, ledger: Ledger) -> None:
+        for follower in (self._decisions, *self._telemetry):
+            assert follower is not None
+            follower._after = None if follower is self._decisions else LogFollower(tmp_path / "none")
+            follower.fold_new(ledger)
+
+    monkeypatch.setattr(LiveState, "_fold_new", decisions_first)
+    ledger, _, _ = state.current()
+    assert requests_at(ledger, parse_micros(stamp(100))) == 1
+
+
+def write_between_the_logs(state: LiveState, traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decision at second 1 and its bill at second 50, written when telemetry is about to be read."""
+    tail = state._telemetry[0].tail
+    poll = tail.poll
+
+    def written_meanwhile() -> Any:
+        monkeypatch.setattr(tail, "poll", poll)
+        traffic._append(traffic.decisions, encode(decision_line(1, 0.001, "r1", tenant_id="a")))
+        traffic._append(traffic.telemetry, encode(original_line(50, 0.001, "r1", tenant_id="a")))
+        return poll()
+
+    monkeypatch.setattr(tail, "poll", written_meanwhile)
+
+
+def requests_at(ledger: Ledger, now_us: int) -> int:
+    return ledger.books("default")[3].meters[0].meter(("default", "a"), now_us).read(now_us).spent
 
 
 def spent(ledger: Ledger, now_us: int) -> int:
@@ -458,6 +558,59 @@ def test_a_generation_copied_and_truncated_before_an_empty_file_was_looked_at_ag
     os.truncate(log, 0)
     ledger, now_us, _ = running.current()
     assert spent(ledger, now_us) == 3_000_000
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["just now", "a while ago"])
+def test_generations_that_came_and_went_while_the_log_was_missing(tmp_path: Path, settled: bool) -> None:
+    """Renamed away, and nothing written since: what was written and renamed between two looks counts."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    log = traffic.telemetry
+    write_bills(log, 0, 1)
+    running = traffic.state()
+    running.current()
+    for number in (1, 2):
+        log.rename(tmp_path / f"t.jsonl.{number}")
+        if settled:
+            os.utime(tmp_path, (number, number))
+        if number == 1:
+            running.current()
+            write_bills(log, 10, 2)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 3_000_000
+
+
+def test_a_log_filled_and_truncated_and_filled_again_since_it_was_empty(tmp_path: Path) -> None:
+    traffic = Traffic(tmp_path, random.Random(1))
+    log = traffic.telemetry
+    log.touch()
+    running = traffic.state()
+    running.current()
+    write_bills(log, 0, 3)
+    shutil.copyfile(log, tmp_path / "t.jsonl.1")
+    os.truncate(log, 0)
+    write_bills(log, 10, 5)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 8_000_000
+
+
+def test_what_is_copied_and_truncated_while_a_start_reads_older_generations_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic = Traffic(tmp_path, random.Random(1))
+    log = traffic.telemetry
+    write_bills(tmp_path / "t.jsonl.1", 0, 3)
+    write_bills(log, 10, 4)
+    fold = LogFollower._fold_generation
+
+    def truncated_meanwhile(self: LogFollower, ledger: Ledger, *args: Any) -> int:
+        if not (tmp_path / "t.jsonl.2").exists():
+            shutil.copyfile(log, tmp_path / "t.jsonl.2")
+            os.truncate(log, 0)
+        return fold(self, ledger, *args)
+
+    monkeypatch.setattr(LogFollower, "_fold_generation", truncated_meanwhile)
+    ledger, now_us, _ = traffic.state().current()
+    assert spent(ledger, now_us) == 7_000_000
 
 
 def test_generations_that_came_and_went_before_there_was_a_file_at_the_first_look(tmp_path: Path) -> None:

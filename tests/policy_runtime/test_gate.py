@@ -458,7 +458,7 @@ def test_a_read_only_log_allows_or_denies_as_on_error_says(
 ) -> None:
     from llmscope.errors import EventLogError
 
-    def full(self: Any, line: bytes) -> int:
+    def full(self: Any, line: bytes, seen: Any = None) -> int:
         raise EventLogError(28, "No space left on device")
 
     monkeypatch.setattr("llmscope.event_log.LogWriter.append_serialised", full)
