@@ -26,7 +26,6 @@ from llmscope.timestamps import format_instant
 
 logger = logging.getLogger("llmscope")
 
-AUTO = "auto"
 NOTHING_FOUND = "clean"
 
 
@@ -47,6 +46,7 @@ class Answer:
     model: str
     finish_reason: str | None = None
     cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
     cost_nano: int | None = None
     price_version: str | None = None
 
@@ -57,6 +57,7 @@ class Call:
 
     Attributes:
         model: the model asked for by name; None for the tier's.
+        requested: where the call goes if nothing comes between.
         targets: provider and model of the first choice and of what may follow it, in order.
         find_provider: the registry, as it is when the call is made.
         position: which target is being asked.
@@ -75,6 +76,7 @@ class Call:
     metadata: dict[str, Any]
     context: LLMRequestContext
     max_output_tokens: int
+    requested: Target
     targets: list[tuple[Target, ProviderBase]]
     find_provider: Callable[[str], ProviderBase]
     record: CallRecord
@@ -121,7 +123,9 @@ class Call:
         if more.usage_known:
             try:
                 rate = rate_for(model)
-                cost_nano = rate.cost_nano(tokens_in, tokens_out, more.cache_read_tokens)
+                cost_nano = rate.cost_nano(
+                    tokens_in, tokens_out, more.cache_read_tokens, more.cache_write_tokens
+                )
                 price_version = rate.price_version
             except ConfigurationError as unpriced:
                 logger.warning("request %s: its cost stays unknown: %s", self.request_id, unpriced)
@@ -133,6 +137,7 @@ class Call:
             model=model,
             finish_reason=more.finish_reason,
             cache_read_tokens=more.cache_read_tokens,
+            cache_write_tokens=more.cache_write_tokens,
             cost_nano=cost_nano,
             price_version=price_version,
         )
@@ -205,6 +210,7 @@ class Call:
         envelope.tokens_out = sum(answer.tokens_out for answer in answers)
         envelope.tokens_total = envelope.tokens_in + envelope.tokens_out
         envelope.cache_read_tokens = sum(answer.cache_read_tokens for answer in answers) or None
+        envelope.cache_write_tokens = sum(answer.cache_write_tokens for answer in answers) or None
         costs = [answer.cost_nano for answer in answers]
         if None not in costs:
             envelope.estimated_cost_usd = from_nano(sum(cost for cost in costs if cost is not None))
@@ -222,7 +228,7 @@ class Call:
             schema_version=SCHEMA_VERSION,
             request_id=self.request_id,
             route=self.route_name,
-            provider_requested=self.policy.provider_name,
+            provider_requested=self.requested.provider,
             model_requested=self.model or self.policy.model_for_tier[self.model_tier],
             provider_selected=str(provider.provider_name),
             model_selected=target.model,

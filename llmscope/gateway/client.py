@@ -20,11 +20,11 @@ from llmscope.clock import Clock, SystemClock
 from llmscope.context import LLMRequestContext
 from llmscope.gateway import instrumentation, pipeline
 from llmscope.gateway.attempts import CallRecord, Reply, attempt_until_done, current_call
-from llmscope.gateway.call import AUTO, Call
+from llmscope.gateway.call import Call
 from llmscope.gateway.policies import ModelTier, get_model_for_tier, get_route_policy
 from llmscope.gateway.provider import ProviderBase, get_provider
 from llmscope.gateway.runtime import current_runtime
-from llmscope.gateway.stages import Target
+from llmscope.gateway.stages import AUTO_MODEL, Target
 
 GatewayRouteName = str
 """The name of a route; `register_route` adds to the built-in ones."""
@@ -155,8 +155,8 @@ def new_call(
     policy = get_route_policy(route_name)
     tiers_model = get_model_for_tier(route_name, model_tier)
     parts = current_runtime().parts_of(route_name)
-    first = Target(policy.provider_name, tiers_model if model is None or model == AUTO else model)
-    targets = [first, *(Target(*fallback) for fallback in policy.fallbacks)]
+    named = None if model == AUTO_MODEL else model
+    targets = [Target(*target) for target in policy.targets(tiers_model, named)]
     record = CallRecord(clock=clock or _SYSTEM_CLOCK, breaker_of=parts.breaker_of, router=parts.router)
     record.request_id = request_id or str(uuid.uuid4())
     started = record.clock.monotonic()
@@ -176,6 +176,7 @@ def new_call(
         metadata=dict(metadata or {}),
         context=context if context is not None else LLMRequestContext.from_metadata(metadata),
         max_output_tokens=max_output_tokens if max_output_tokens is not None else policy.max_output_tokens,
+        requested=targets[0],
         targets=[(target, get_provider(target.provider)) for target in targets],
         find_provider=get_provider,
         record=record,

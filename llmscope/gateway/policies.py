@@ -6,7 +6,7 @@ What does not belong here: budgets and their rules (that is `policy_runtime`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmscope.errors import ConfigurationError
 
@@ -27,6 +27,9 @@ class RoutePolicy:
         model_for_tier: the model that serves each tier.
         provider_name: the registered provider that is tried first.
         fallbacks: `(provider, model)` pairs, tried in order once the retries are used up.
+        is_bidirectional: a call that names a fallback's model starts there, and falls back to the others.
+        candidates: tier → `(provider, model)` pairs among which a router may choose; empty without one.
+        is_cascade: whether a call may be answered by several candidates, one after the other.
     """
 
     max_output_tokens: int
@@ -35,6 +38,24 @@ class RoutePolicy:
     model_for_tier: Mapping[ModelTier, str]
     provider_name: str = "openai"
     fallbacks: tuple[tuple[str, str], ...] = ()
+    is_bidirectional: bool = False
+    candidates: Mapping[ModelTier, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    is_cascade: bool = False
+
+    def targets(self, model_of_tier: str, named_model: str | None = None) -> list[tuple[str, str]]:
+        """Provider and model of the first choice and of what follows it, in order.
+
+        Args:
+            model_of_tier: the model that serves the call's tier.
+            named_model: the model that the caller named, if any.
+        """
+        own = (self.provider_name, model_of_tier)
+        if self.is_bidirectional and named_model is not None:
+            start = next((target for target in self.fallbacks if target[1] == named_model), None)
+            if start is not None:
+                return [start, own, *(target for target in self.fallbacks if target != start)]
+        first = own if named_model is None else (self.provider_name, named_model)
+        return [first, *self.fallbacks]
 
 
 def _built_in_route() -> RoutePolicy:

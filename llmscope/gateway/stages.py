@@ -18,6 +18,9 @@ from typing import Literal, Protocol
 from llmscope.envelope import CircuitState
 
 Direction = Literal["in", "out"]
+AUTO_MODEL = "auto"
+"""Named instead of a model: any of the candidates that the route's router may choose among."""
+
 GuardAction = Literal["pass", "warn", "redact", "block"]
 
 

@@ -12,14 +12,13 @@ from llmscope.gateway.routing.burn_rate import (
     BurnWindow,
 )
 from llmscope.gateway.routing.canary import AdvanceRefused, CanaryRouter, CanaryStatus, Transition
-from llmscope.gateway.routing.candidates import AUTO_MODEL, CandidateTargets
+from llmscope.gateway.routing.candidates import CandidateTargets
 from llmscope.gateway.routing.cascade import CascadeRouter, QualityEscalation, QualityEstimator
 from llmscope.gateway.routing.cheapest import CheapestRouter
 from llmscope.gateway.routing.fastest import FastestP95Router
 from llmscope.gateway.routing.slo_burn import SloBurnRouter
 
 __all__ = [
-    "AUTO_MODEL",
     "DEFAULT_WINDOWS",
     "QUICK_WINDOW",
     "WORKBOOK_WINDOWS",

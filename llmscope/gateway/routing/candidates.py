@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmscope.errors import ConfigurationError
-from llmscope.gateway.stages import RoutingChoice, RoutingRequest, Target
-
-AUTO_MODEL = "auto"
-"""A request for this model may go to any candidate of any tier."""
+from llmscope.gateway.stages import AUTO_MODEL, RoutingChoice, RoutingRequest, Target
 
 CandidateTargets = Sequence[Target] | Mapping[str, Sequence[Target]]
 """The candidates of every tier alike, or tier → candidates."""

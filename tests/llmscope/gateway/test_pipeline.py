@@ -197,7 +197,7 @@ async def test_a_hit_costs_nothing_and_tells_what_it_saved(log: Path) -> None:
     assert second["cache_saved_usd"] == first["estimated_cost_usd"] == 0.00021
     assert (second["cache_key_fingerprint"], second["cache_lookup_confidence"]) == ("ab12", 1.0)
     usage = read_usage(log.read_bytes().splitlines()[1], "x")
-    assert (usage.cost_nano, usage.tokens_in) == (0, 0)
+    assert (usage.cost_nano, usage.success, usage.tokens_in) == (0, True, 0)
 
 
 async def test_tenants_lengths_and_models_do_not_share_answers(log: Path) -> None:
