@@ -108,6 +108,8 @@ class LLMRequestEnvelope:
     price_version: str | None = None
     cache_read_tokens: int | None = None
     cache_saved_usd: float | None = None
+    cache_write_tokens: int | None = None
+    time_to_first_token_ms: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The envelope as plain values in field order: enums as text, None left out."""

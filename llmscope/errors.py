@@ -4,7 +4,7 @@
     ├── ConfigurationError (ValueError)   a route, tier, provider, model or setting that cannot be used
     ├── MalformedLine (ValueError)        a log line that is not one of ours, with the reason as a short code
     ├── ContextTooLargeError (ValueError) a prompt over its route's budget, whatever the strategy leaves out
-    ├── AnswerFailed                      a provider's answer is none: garbled, cut off, or says that it failed
+    ├── AnswerFailed                      an answer that is none: garbled, cut off, or saying that it failed
     ├── GuardBlocked                      a guard refused a prompt or an answer
     ├── CircuitOpen                       every provider that could be asked is being left alone
     ├── DeadlineExceeded (TimeoutError)   the caller's whole wait was used up
