@@ -9,7 +9,6 @@ Light on purpose: importing it loads no warehouse, no data frames, no telemetry 
 """
 
 from policy_runtime.admission import Admission
-from policy_runtime.asking import Verdict
 from policy_runtime.decision_record import DecisionRecord, RuleOutcome, decode_decision, is_decision
 from policy_runtime.decorator import governed
 from policy_runtime.describe import describe_policy
@@ -30,6 +29,7 @@ from policy_runtime.policy_file import LoadedPolicy, load_policy, policy_json_sc
 from policy_runtime.settings import Settings
 from policy_runtime.settlement import Account, Bill, Lease, Standing, account_for
 from policy_runtime.status import LiveWindow
+from policy_runtime.verdict import Verdict
 
 __all__ = [
     "Account",

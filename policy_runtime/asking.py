@@ -1,22 +1,25 @@
-"""What goes into the gate and what `evaluate` gives back: requests checked, verdicts as values."""
+"""What goes into the gate: requests, checked and with their tokens estimated.
+
+What does not belong here: what comes out (`verdict`, `decision_record`).
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from llmscope.context import LLMRequestContext
 from llmscope.gateway.tokens import estimate_tokens
-from llmscope.money import from_nano
 from llmscope.timestamps import MICROS
-from policy_runtime.judgement import Judgement
 from policy_runtime.labels import Labels, labels_for
-from policy_runtime.policy import Policy
-from policy_runtime.records import usd_or_none
+
+if TYPE_CHECKING:
+    from policy_runtime.policy import Policy
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """One request as put to the gate, checked but not yet judged."""
 
     labels: Labels
@@ -26,27 +29,6 @@ class Ask(NamedTuple):
     max_output_tokens: int | None
     request_id: str | None
     ttl_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the gate would decide, without deciding it.
-
-    Money is in USD; `None` where no price is known.
-    """
-
-    decision: str
-    reason: str | None
-    effective_model_tier: str
-    policy_id: str | None
-    primitive: str | None
-    model: str | None
-    estimated_cost_usd: float | None
-    reserved_cost_usd: float
-    window_cost_usd: float | None
-    window_reserved_usd: float | None
-    window_limit_usd: float | None
-    retry_after_seconds: float | None
 
 
 def ask_of(
@@ -109,22 +91,3 @@ def check_ttl(policy: Policy, seconds: float) -> None:
             f"a reservation may last up to {longest:.0f} s (the policy's longest window), not {seconds} s: "
             "a gate that starts later reads no further back"
         )
-
-
-def verdict_of(judgement: Judgement) -> Verdict:
-    """A judgement as the caller of `evaluate` sees it."""
-    mark, rule = judgement.watermark, judgement.rule
-    return Verdict(
-        decision=judgement.decision,
-        reason=judgement.reason,
-        effective_model_tier=judgement.effective.tier,
-        policy_id=rule.id if rule else None,
-        primitive=rule.primitive if rule else None,
-        model=judgement.effective.model,
-        estimated_cost_usd=usd_or_none(judgement.effective.expected_nano),
-        reserved_cost_usd=from_nano(judgement.effective.reserved_nano),
-        window_cost_usd=from_nano(mark.spent_nano) if mark else None,
-        window_reserved_usd=from_nano(mark.reserved_nano) if mark else None,
-        window_limit_usd=from_nano(mark.limit_nano) if mark else None,
-        retry_after_seconds=judgement.retry_after_seconds,
-    )

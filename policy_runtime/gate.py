@@ -27,18 +27,18 @@ from llmscope.gateway.policies import get_model_for_tier, get_route_policy
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime import records
 from policy_runtime.admission import Admission, settle_held
-from policy_runtime.asking import Ask, Verdict, ask_of, check_ttl, new_request_id, verdict_of
+from policy_runtime.asking import Ask, ask_of, check_ttl, new_request_id
 from policy_runtime.decision_log import DecisionLog
 from policy_runtime.decision_record import DecisionRecord
 from policy_runtime.errors import GateUnavailable, PolicyDenied, PolicyFileError, RequestIdReused
-from policy_runtime.judgement import Judgement, Request, judge
+from policy_runtime.judgement import Judgement, judge
 from policy_runtime.ledger import Admitted, Held, Ledger
 from policy_runtime.live_state import LiveState
 from policy_runtime.policy import Policy
 from policy_runtime.policy_file import load_policy
-from policy_runtime.quotes import Quoter
 from policy_runtime.settings import Settings
 from policy_runtime.status import LiveWindow, live_windows
+from policy_runtime.verdict import Verdict, verdict_of
 
 if TYPE_CHECKING:
     from llmscope.gateway.client import GatewayResult
@@ -214,7 +214,7 @@ class PolicyRuntime:
         )
         with self._log.mutex:
             ledger, now_us, _ = self._state.current()
-            judgement = self._judge(ledger, ask, now_us)
+            judgement = judge(self.policy, ledger, ask, now_us)
         return verdict_of(judgement)
 
     def settle(self, request_id: str, **bill: Any) -> None:
@@ -360,17 +360,9 @@ class PolicyRuntime:
                 f"request id {request_id!r} was admitted or billed before; a second call under it would "
                 "escape its budget: mint a new id"
             )
-        judgement = self._judge(ledger, ask, now_us)
+        judgement = judge(self.policy, ledger, ask, now_us)
         expires_us = now_us + ask.ttl_us
-        record = records.decision_of(
-            judgement,
-            self._loaded,
-            request_id=request_id,
-            labels=ask.labels,
-            tokens_in=ask.tokens_in,
-            now_us=now_us,
-            expires_us=expires_us,
-        )
+        record = records.decision_of(judgement, self._loaded, request_id, expires_us)
         if judgement.effective.price_version is None:
             degraded = degraded or "price: no price is known for this model"
         record.state, record.state_reason = ("degraded", degraded) if degraded else ("fresh", None)
@@ -394,21 +386,6 @@ class PolicyRuntime:
             )
         )
         return record
-
-    def _judge(self, ledger: Ledger, ask: Ask, now_us: int) -> Judgement:
-        policy = self.policy
-        charged = policy.charged_namespace(ask.labels.budget_namespace)
-        quoter = Quoter(
-            policy, ledger, ask.labels, ask.model_tier, ask.model, ask.tokens_in, ask.max_output_tokens
-        )
-        request = Request(
-            labels=ask.labels,
-            charged=charged,
-            tier=ask.model_tier,
-            tokens_in=ask.tokens_in,
-            refused=policy.refuses(ask.labels.budget_namespace),
-        )
-        return judge(ledger, request, quoter, now_us)
 
     def _announce(self, ledger: Ledger, judgement: Judgement, now_us: int, locked: bool) -> None:
         """Append what the log must know before this decision: the policy in force, crossings."""

@@ -5,69 +5,40 @@ downgrade rules at the requested tier: of those that fire, the tier cheapest for
 the effective one, if it is really cheaper. Then every deny rule at the effective tier with its
 reservation. Deny beats downgrade beats allow; among equals the first in the file is named. A rule that
 cannot be evaluated is an outcome (`error`), not an exception.
+
+This is the gate's inner loop. Rules are told apart by `primitive`, because `isinstance` of a pydantic
+model runs Python code, and what is made per request is a msgspec struct, the cheapest object there is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmscope.money import NANO_PER_USD, from_nano
+import msgspec
+
+from llmscope.money import NANO_PER_USD
 from policy_runtime.decision_record import RuleOutcome
-from policy_runtime.labels import Labels
-from policy_runtime.ledger import Ledger
-from policy_runtime.meters import Book, Meter, TooManyScopes
-from policy_runtime.policy import (
-    BudgetThreshold,
-    CostAnomaly,
-    ModelAllowlist,
-    RateLimit,
-    RoutePreference,
-    Rule,
-    TokenLimit,
-)
+from policy_runtime.meters import Book, Meter, Scope, TooManyScopes
+from policy_runtime.quotes import Quote, quote
 from policy_runtime.windows import RollingWindow
+
+if TYPE_CHECKING:
+    from policy_runtime.asking import Ask
+    from policy_runtime.ledger import Ledger
+    from policy_runtime.policy import (
+        BudgetThreshold,
+        CostAnomaly,
+        ModelAllowlist,
+        Policy,
+        RateLimit,
+        RoutePreference,
+        Rule,
+        TokenLimit,
+    )
 
 # A budget of nothing is as full as can be.
 _FULL = float("inf")
-
-
-class Quote(NamedTuple):
-    """What a request would cost on one tier.
-
-    Attributes:
-        tier: the tier.
-        provider, model: what would be called; None when nothing is known for the tier.
-        expected_nano: expected cost in nano-USD, None without a price.
-        reserved_nano: what is reserved for it; without a price the recent mean of its like.
-        max_output_tokens: the bound on the answer.
-        price_version: of the prices used, None without a price.
-    """
-
-    tier: str
-    provider: str | None
-    model: str | None
-    expected_nano: int | None
-    reserved_nano: int
-    max_output_tokens: int
-    price_version: str | None
-
-
-class Request(NamedTuple):
-    """What is asked of the gate.
-
-    Attributes:
-        charged: the namespace whose rules judge it, None when the policy has none for it.
-        tier: the tier asked for.
-        refused: its namespace is unlisted and the policy denies those.
-    """
-
-    labels: Labels
-    charged: str | None
-    tier: str
-    tokens_in: int
-    refused: bool = False
 
 
 class Watermark(NamedTuple):
@@ -83,198 +54,193 @@ class Crossing(NamedTuple):
     """An `alert_at` fraction that spending has reached and nobody has been told of yet."""
 
     rule: BudgetThreshold
-    scope: tuple[str, ...]
+    scope: Scope
     fraction: float
     watermark: Watermark
 
 
-@dataclass(slots=True)
-class Judgement:
-    """The verdict with everything that led to it."""
+class Finding(NamedTuple):
+    """That an enforced rule wants a denial, a downgrade or an annotation."""
 
-    decision: str
-    reason: str | None
-    rule: Rule | None
-    effective: Quote
-    requested: Quote
-    outcomes: list[RuleOutcome]
-    watermark: Watermark | None
+    book: Book[Rule]
+    reason: str
     retry_after_seconds: float | None = None
-    crossings: list[Crossing] = field(default_factory=list)
 
 
-class _Work:
-    """The judgement in the making."""
+class Judgement(msgspec.Struct, gc=False):
+    """The verdict with everything that led to it.
 
-    __slots__ = (
-        "alert", "crossings", "denials", "fullest", "fullness", "ledger", "now_us", "outcomes", "request",
-        "watermarks",
-    )  # fmt: skip
+    Attributes:
+        charged: the namespace whose rules judge the request, None when the policy has none for it.
+        requested, effective: what the request costs on the tier it asked for, and on the one it gets.
+        outcomes: what each rule said, in the file's order.
+        decision: `allow`, `downgrade` or `deny`.
+        rule: the one that is named for it, None when none is.
+        watermark: of the budget named, else of the budget nearest its limit.
+        denials, downgrade, alert: what the enforced rules want.
+        readings: the budgets that could be read, by their place in the file; `fullest` of them is the one
+            nearest its limit, spent and reserved being `fullness` times as much.
+    """
 
-    def __init__(self, ledger: Ledger, request: Request, now_us: int, rules: int) -> None:
-        self.ledger = ledger
-        self.request = request
-        self.now_us = now_us
-        self.outcomes: list[RuleOutcome | None] = [None] * rules
-        self.watermarks: dict[str, Watermark] = {}
-        self.fullest: Watermark | None = None
-        self.fullness = -1.0
-        self.crossings: list[Crossing] = []
-        self.denials: list[tuple[int, Rule, str, float | None]] = []
-        self.alert: tuple[Rule, str] | None = None
+    ask: Ask
+    now_us: int
+    charged: str | None
+    requested: Quote
+    effective: Quote
+    outcomes: list[RuleOutcome]
+    decision: str = "allow"
+    reason: str | None = None
+    rule: Rule | None = None
+    watermark: Watermark | None = None
+    retry_after_seconds: float | None = None
+    crossings: list[Crossing] = msgspec.field(default_factory=list)
+    denials: list[Finding] = msgspec.field(default_factory=list)
+    downgrade: Finding | None = None
+    alert: Finding | None = None
+    readings: dict[int, tuple[BudgetThreshold, Meter]] = msgspec.field(default_factory=dict)
+    fullest: int = -1
+    fullness: float = -1.0
 
 
-def judge(ledger: Ledger, request: Request, quote_for: Callable[[str], Quote], now_us: int) -> Judgement:
+def judge(policy: Policy, ledger: Ledger, ask: Ask, now_us: int) -> Judgement:
     """Judge one request at `now_us`, to which the ledger must have been advanced."""
-    books = ledger.books(request.charged)
-    requested = quote_for(request.tier)
-    work = _Work(ledger, request, now_us, len(books))
-    effective, downgraded_by = _apply_downgrades(work, books, requested, quote_for)
-    for index, book in enumerate(books):
-        if work.outcomes[index] is None:
-            work.outcomes[index] = _evaluate(work, index, book, effective)
-    outcomes = [outcome for outcome in work.outcomes if outcome is not None]
-    decision, reason, rule, retry_after = "allow", None, None, None
-    if request.refused:
-        decision, reason = "deny", "unknown_namespace"
-    elif work.denials:
-        _, rule, reason, _ = min(work.denials, key=lambda denial: denial[0])
-        retries = [retry for _, _, _, retry in work.denials if retry is not None]
-        decision, retry_after = "deny", max(retries) if retries else None
-    elif downgraded_by is not None:
-        decision, rule = "downgrade", downgraded_by
-        reason = _downgrade_reason(rule)
-    elif work.alert is not None:
-        rule, reason = work.alert
-    return Judgement(
-        decision, reason, rule, effective, requested, outcomes,
-        work.watermarks.get(rule.id, work.fullest) if rule else work.fullest,
-        retry_after, work.crossings,
-    )  # fmt: skip
+    namespace = ask.labels.budget_namespace
+    charged = policy.charged_namespace(namespace)
+    requested = quote(policy, ledger, ask, ask.model_tier)
+    books = ledger.books(charged)
+    outcomes = [_UNJUDGED] * len(books)
+    judgement = Judgement(ask, now_us, charged, requested, requested, outcomes)
+    for book in books:
+        if book.downgrades:
+            outcomes[book.index] = _downgrade(judgement, book, policy, ledger)  # type: ignore[arg-type]
+    for book in books:
+        if not book.downgrades:
+            outcomes[book.index] = _JUDGES[book.primitive](judgement, book, ledger)
+    named = judgement.downgrade or judgement.alert
+    if policy.refuses(namespace):
+        judgement.decision, judgement.reason, named = "deny", "unknown_namespace", None
+    elif judgement.denials:
+        judgement.decision = "deny"
+        named = min(judgement.denials, key=lambda denial: denial.book.index)
+        waits = [denial.retry_after_seconds for denial in judgement.denials]
+        judgement.retry_after_seconds = max((wait for wait in waits if wait is not None), default=None)
+    elif judgement.downgrade is not None:
+        judgement.decision = "downgrade"
+    reading = judgement.readings.get(judgement.fullest)
+    if named is not None:
+        judgement.rule, judgement.reason = named.book.rule, named.reason
+        reading = judgement.readings.get(named.book.index, reading)
+    if reading is not None:
+        judgement.watermark = _watermark(*reading, now_us)
+    return judgement
 
 
-def _apply_downgrades(
-    work: _Work, books: tuple[Book, ...], requested: Quote, quote_for: Callable[[str], Quote]
-) -> tuple[Quote, Rule | None]:
-    """Evaluate the downgrade rules at the requested tier; the effective quote and the rule named."""
-    effective, named = requested, None
-    for index, book in enumerate(books):
-        rule = book.rule
-        if isinstance(rule, BudgetThreshold) and rule.action == "downgrade":
-            target = rule.downgrade_to_tier
-            outcome, fired = _budget(work, book, rule, requested)
-        elif isinstance(rule, RoutePreference):
-            target = rule.prefer_tier
-            fired = rule.route_name is None or rule.route_name == work.request.labels.route_name
-            outcome = _outcome(rule, "allow" if fired else "not_applicable")
-        else:
-            continue
-        work.outcomes[index] = outcome
-        if outcome.outcome == "error":
-            _note_error(work, index, rule)
-            continue
-        if not fired:
-            continue
-        candidate = quote_for(target)
-        outcome.tier = target
-        if not _is_cheaper(candidate, requested):
-            outcome.outcome = "not_applicable"
-            outcome.reason = f"{target} is not cheaper than {requested.tier} for this request"
-            continue
-        outcome.outcome = "downgrade"
-        outcome.reason = _downgrade_reason(rule)
-        if rule.enforced:
-            named = named or rule
-            if _is_cheaper(candidate, effective):
-                effective = candidate
-    return effective, named
-
-
-def _evaluate(work: _Work, index: int, book: Book, effective: Quote) -> RuleOutcome:
-    """Evaluate one rule that does not downgrade, at the effective tier."""
-    rule = book.rule
-    if isinstance(rule, BudgetThreshold):
-        outcome, fired = _budget(work, book, rule, effective)
-        if fired:
-            outcome.outcome, outcome.reason = "deny", rule.deny_reason
-            _note_denial(work, index, rule, rule.deny_reason)
-        elif outcome.outcome == "error":
-            _note_error(work, index, rule)
+def _downgrade(
+    judgement: Judgement, book: Book[BudgetThreshold | RoutePreference], policy: Policy, ledger: Ledger
+) -> RuleOutcome:
+    """Evaluate a downgrade rule at the requested tier."""
+    rule, requested = book.rule, judgement.requested
+    if rule.primitive == "budget_threshold":
+        target, reason = rule.downgrade_to_tier, "budget_exceeded"
+        outcome, fired = _budget(judgement, book, rule, requested, ledger)
+    else:
+        target, reason = rule.prefer_tier, f"route_prefers_{rule.prefer_tier}"
+        fired = rule.route_name is None or rule.route_name == judgement.ask.labels.route_name
+        outcome = _outcome(rule, "allow" if fired else "not_applicable")
+    if not fired:
         return outcome
-    if isinstance(rule, CostAnomaly):
-        return _anomaly(work, rule, effective)
-    if isinstance(rule, RateLimit):
-        return _rate(work, index, book, rule, effective)
-    if isinstance(rule, TokenLimit):
-        return _tokens(work, index, rule, effective)
-    assert isinstance(rule, ModelAllowlist)
-    return _allowlist(work, index, rule, effective)
+    candidate = quote(policy, ledger, judgement.ask, target)
+    outcome.tier = target
+    if not _is_cheaper(candidate, requested):
+        outcome.outcome = "not_applicable"
+        outcome.reason = f"{target} is not cheaper than {requested.tier} for this request"
+        return outcome
+    outcome.outcome, outcome.reason = "downgrade", reason
+    if rule.enforced:
+        judgement.downgrade = judgement.downgrade or Finding(book, reason)
+        if _is_cheaper(candidate, judgement.effective):
+            judgement.effective = candidate
+    return outcome
 
 
-def _budget(work: _Work, book: Book, rule: BudgetThreshold, quote: Quote) -> tuple[RuleOutcome, bool]:
+def _denying_budget(judgement: Judgement, book: Book[BudgetThreshold], ledger: Ledger) -> RuleOutcome:
+    rule = book.rule
+    outcome, fired = _budget(judgement, book, rule, judgement.effective, ledger)
+    if fired:
+        outcome.outcome, outcome.reason = "deny", rule.deny_reason
+        _deny(judgement, book, rule.deny_reason)
+    return outcome
+
+
+def _budget(
+    judgement: Judgement, book: Book[Rule], rule: BudgetThreshold, quoted: Quote, ledger: Ledger
+) -> tuple[RuleOutcome, bool]:
     """Read a budget; whether it acts: spent ≥ limit, or spent + reserved + this reservation > limit."""
-    assert work.request.charged is not None
-    scope = book.scope(work.request.charged, work.request.labels)
+    scope = book.scope(judgement.charged or "", judgement.ask.labels)
     try:
-        meter = book.meters[0].meter(scope, work.now_us)
+        meter = book.meters[0].meter(scope, judgement.now_us)
     except TooManyScopes as exc:
-        return _outcome(rule, "error", reason=str(exc)), False
-    spent, reserved = meter.window.total_at(work.now_us), meter.reserved
-    limit = rule.limit_nano
-    watermark = Watermark(spent, reserved, limit, meter.window.start_at(work.now_us))
-    work.watermarks[rule.id] = watermark
-    fullness = (spent + reserved) / limit if limit else _FULL
-    if fullness > work.fullness:
-        work.fullest, work.fullness = watermark, fullness
+        return _error(judgement, book, exc), False
+    spent, reserved, this = meter.window.total_at(judgement.now_us), meter.reserved, quoted.reserved_nano
+    counted, limit = spent + reserved, rule.limit_nano
+    judgement.readings[book.index] = rule, meter
+    fullness = counted / limit if limit else _FULL
+    if fullness > judgement.fullness:
+        judgement.fullness, judgement.fullest = fullness, book.index
     if rule.alert_at:
-        _note_crossings(work, rule, scope, watermark)
+        _note_crossings(judgement, rule, scope, meter, ledger)
     outcome = RuleOutcome(
         policy_id=rule.id,
-        primitive=rule.primitive,
+        primitive=book.primitive,
         mode=rule.mode,
         outcome="allow",
-        scope=dict(zip(rule.per, scope[1:], strict=True)) if rule.per else None,
+        scope=book.named(scope),
         spent_usd=spent / NANO_PER_USD,
         reserved_usd=reserved / NANO_PER_USD,
-        reservation_usd=quote.reserved_nano / NANO_PER_USD,
+        reservation_usd=this / NANO_PER_USD,
         limit_usd=rule.limit_usd,
     )
-    return outcome, spent >= limit or spent + reserved + quote.reserved_nano > limit
+    return outcome, spent >= limit or counted + this > limit
 
 
-def _note_crossings(work: _Work, rule: BudgetThreshold, scope: tuple[str, ...], watermark: Watermark) -> None:
+def _note_crossings(
+    judgement: Judgement, rule: BudgetThreshold, scope: Scope, meter: Meter, ledger: Ledger
+) -> None:
+    mark = _watermark(rule, meter, judgement.now_us)
     for fraction in rule.alert_at:
-        if watermark.spent_nano >= fraction * watermark.limit_nano and work.ledger.alert_is_due(
-            rule, scope, fraction, watermark.window_start_us
+        if mark.spent_nano >= fraction * mark.limit_nano and ledger.alert_is_due(
+            rule, scope, fraction, mark.window_start_us
         ):
-            work.crossings.append(Crossing(rule, scope, fraction, watermark))
+            judgement.crossings.append(Crossing(rule, scope, fraction, mark))
 
 
-def _rate(work: _Work, index: int, book: Book, rule: RateLimit, quote: Quote) -> RuleOutcome:
-    assert work.request.charged is not None
-    scope = book.scope(work.request.charged, work.request.labels)
-    this_tokens = work.request.tokens_in + quote.max_output_tokens
+def _watermark(rule: BudgetThreshold, meter: Meter, now_us: int) -> Watermark:
+    window = meter.window
+    return Watermark(window.total_at(now_us), meter.reserved, rule.limit_nano, window.start_at(now_us))
+
+
+def _rate(judgement: Judgement, book: Book[RateLimit], ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
+    rule, now_us = book.rule, judgement.now_us
+    scope = book.scope(judgement.charged or "", judgement.ask.labels)
+    this_tokens = judgement.ask.tokens_in + judgement.effective.max_output_tokens
     outcome = _outcome(rule, "allow")
-    if rule.per:
-        outcome.scope = dict(zip(rule.per, scope[1:], strict=True))
+    outcome.scope = book.named(scope)
     for meters, (what, window_us, limit) in zip(book.meters, rule.limits, strict=True):
         try:
-            meter = meters.meter(scope, work.now_us)
+            meter = meters.meter(scope, now_us)
         except TooManyScopes as exc:
-            _note_error(work, index, rule)
-            return _outcome(rule, "error", reason=str(exc))
+            return _error(judgement, book, exc)
         this = 1 if what == "requests" else this_tokens
-        used = meter.window.total_at(work.now_us) + meter.reserved
+        used = meter.window.total_at(now_us) + meter.reserved
         if what == "requests":
             outcome.requests = used
         else:
             outcome.tokens = used
         if used + this > limit:
             per = "minute" if window_us <= 60_000_000 else "day"
-            outcome.outcome, outcome.limit = "deny", limit
-            outcome.reason = f"{what}_per_{per}"
-            outcome.retry_after_seconds = _retry_after(meter, work.now_us, limit - this, window_us)
-            _note_denial(work, index, rule, outcome.reason, float(outcome.retry_after_seconds))
+            outcome.outcome, outcome.limit, outcome.reason = "deny", limit, f"{what}_per_{per}"
+            outcome.retry_after_seconds = wait = _retry_after(meter, now_us, limit - this, window_us)
+            _deny(judgement, book, f"{what}_per_{per}", wait)
             return outcome
     return outcome
 
@@ -288,9 +254,9 @@ def _retry_after(meter: Meter, now_us: int, at_most: int, window_us: int) -> flo
     return meter.window.seconds_until_at_most(now_us, room)
 
 
-def _tokens(work: _Work, index: int, rule: TokenLimit, quote: Quote) -> RuleOutcome:
-    tokens_in = work.request.tokens_in
-    total = tokens_in + quote.max_output_tokens
+def _tokens(judgement: Judgement, book: Book[TokenLimit], ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
+    rule, tokens_in = book.rule, judgement.ask.tokens_in
+    total = tokens_in + judgement.effective.max_output_tokens
     outcome = _outcome(rule, "allow")
     outcome.tokens = total
     for limit, value, reason in (
@@ -299,69 +265,78 @@ def _tokens(work: _Work, index: int, rule: TokenLimit, quote: Quote) -> RuleOutc
     ):
         if limit is not None and value > limit:
             outcome.outcome, outcome.reason, outcome.limit, outcome.tokens = "deny", reason, limit, value
-            _note_denial(work, index, rule, reason)
+            _deny(judgement, book, reason)
             break
     return outcome
 
 
-def _allowlist(work: _Work, index: int, rule: ModelAllowlist, quote: Quote) -> RuleOutcome:
+def _allowlist(judgement: Judgement, book: Book[ModelAllowlist], ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
+    rule, quoted = book.rule, judgement.effective
+    outcome = _outcome(rule, "allow")
+    outcome.tier = quoted.tier
     reason = None
-    if rule.models and quote.model not in rule.models:
-        reason = f"model_not_allowed: {quote.model}"
-    elif rule.tiers and quote.tier not in rule.tiers:
-        reason = f"tier_not_allowed: {quote.tier}"
-    outcome = _outcome(rule, "deny" if reason else "allow", reason=reason)
-    outcome.tier = quote.tier
-    if reason:
-        _note_denial(work, index, rule, reason)
+    if rule.models and quoted.model not in rule.models:
+        reason = f"model_not_allowed: {quoted.model}"
+    elif rule.tiers and quoted.tier not in rule.tiers:
+        reason = f"tier_not_allowed: {quoted.tier}"
+    if reason is not None:
+        outcome.outcome, outcome.reason = "deny", reason
+        _deny(judgement, book, reason)
     return outcome
 
 
-def _anomaly(work: _Work, rule: CostAnomaly, quote: Quote) -> RuleOutcome:
-    feature = work.request.labels.feature_id
-    if feature is None or rule.feature_id not in (None, feature):
+def _anomaly(judgement: Judgement, book: Book[CostAnomaly], ledger: Ledger) -> RuleOutcome:
+    rule, quoted, feature = book.rule, judgement.effective, judgement.ask.labels.feature_id
+    if feature is None or (rule.feature_id is not None and rule.feature_id != feature):
         return _outcome(rule, "not_applicable")
-    samples, total = work.ledger.baseline(rule, feature, quote.tier)
+    samples, total = ledger.baseline(rule, feature, quoted.tier)
     outcome = _outcome(rule, "allow")
     outcome.samples = samples
-    if quote.expected_nano is None or samples < rule.min_samples:
+    expected = quoted.expected_nano
+    if expected is None or samples < rule.min_samples:
         outcome.outcome = "not_applicable"
-        outcome.reason = "no price" if quote.expected_nano is None else "too few samples"
+        outcome.reason = "no price" if expected is None else "too few samples"
         return outcome
     baseline = total / samples
-    outcome.baseline_usd = from_nano(round(baseline))
-    outcome.estimated_cost_usd = from_nano(quote.expected_nano)
-    outcome.threshold_usd = from_nano(round(baseline * rule.threshold_multiplier))
-    if quote.expected_nano > baseline * rule.threshold_multiplier:
+    threshold = baseline * rule.threshold_multiplier
+    outcome.baseline_usd = round(baseline) / NANO_PER_USD
+    outcome.estimated_cost_usd = expected / NANO_PER_USD
+    outcome.threshold_usd = round(threshold) / NANO_PER_USD
+    if expected > threshold:
         outcome.outcome, outcome.reason = "alert", "cost_anomaly"
-        if rule.enforced and work.alert is None:
-            work.alert = (rule, "cost_anomaly")
+        if rule.enforced and judgement.alert is None:
+            judgement.alert = Finding(book, "cost_anomaly")
     return outcome
 
 
-def _outcome(rule: Rule, outcome: str, *, reason: str | None = None) -> RuleOutcome:
-    return RuleOutcome(
-        policy_id=rule.id, primitive=rule.primitive, mode=rule.mode, outcome=outcome, reason=reason
-    )
+_JUDGES: dict[str, Callable[[Judgement, Any, Ledger], RuleOutcome]] = {
+    "budget_threshold": _denying_budget,
+    "cost_anomaly": _anomaly,
+    "rate_limit": _rate,
+    "token_limit": _tokens,
+    "model_allowlist": _allowlist,
+}
+_UNJUDGED = RuleOutcome()
 
 
-def _note_denial(work: _Work, index: int, rule: Rule, reason: str, retry: float | None = None) -> None:
-    if rule.enforced:
-        work.denials.append((index, rule, reason, retry))
+def _outcome(rule: Rule, outcome: str) -> RuleOutcome:
+    return RuleOutcome(policy_id=rule.id, primitive=rule.primitive, mode=rule.mode, outcome=outcome)
 
 
-def _note_error(work: _Work, index: int, rule: Rule) -> None:
-    if rule.on_error == "deny":
-        _note_denial(work, index, rule, "rule_error")
+def _error(judgement: Judgement, book: Book[Rule], error: TooManyScopes) -> RuleOutcome:
+    if book.rule.on_error == "deny":
+        _deny(judgement, book, "rule_error")
+    outcome = _outcome(book.rule, "error")
+    outcome.reason = str(error)
+    return outcome
+
+
+def _deny(judgement: Judgement, book: Book[Rule], reason: str, wait_seconds: float | None = None) -> None:
+    if book.rule.enforced:
+        judgement.denials.append(Finding(book, reason, wait_seconds))
 
 
 def _is_cheaper(candidate: Quote, than: Quote) -> bool:
     if candidate.expected_nano is None or than.expected_nano is None:
         return False
     return (candidate.expected_nano, candidate.reserved_nano) < (than.expected_nano, than.reserved_nano)
-
-
-def _downgrade_reason(rule: Rule) -> str:
-    if isinstance(rule, RoutePreference):
-        return f"route_prefers_{rule.prefer_tier}"
-    return "budget_exceeded"

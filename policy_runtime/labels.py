@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from llmscope.telemetry_line import DEFAULT_TENANT, Usage
 
 
-class Labels(NamedTuple):
+class Labels(msgspec.Struct, frozen=True, gc=False):
     """What money and requests are attributed to."""
 
     tenant_id: str

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from llmscope.telemetry_line import Usage
 from policy_runtime.labels import Labels
 from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
-from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy
+from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, Rule
 from policy_runtime.windows import longest_bucket_us
 
 # Repeats are recognised among at least this many of the last known bills.
@@ -81,8 +81,8 @@ class Ledger:
         self.now_us = 0
         self.last_decision_us = 0
         self.policy_hash_in_log: str | None = None
-        self._books: dict[str, tuple[Book, ...]] = {
-            name: tuple(Book(rule, policy) for rule in namespace.rules)
+        self._books: dict[str, tuple[Book[Rule], ...]] = {
+            name: tuple(Book(rule, policy, index) for index, rule in enumerate(namespace.rules))
             for name, namespace in policy.namespaces.items()
         }
         self._open: dict[str, Held] = {}
@@ -113,7 +113,7 @@ class Ledger:
 
     # -- what judgement reads ------------------------------------------------------------------------
 
-    def books(self, charged: str | None) -> tuple[Book, ...]:
+    def books(self, charged: str | None) -> tuple[Book[Rule], ...]:
         """The books of the rules that judge requests charged to `charged`, in the file's order."""
         if charged is None:
             return ()
@@ -269,7 +269,7 @@ class Ledger:
         return postings
 
     def _post_bill(
-        self, book: Book, scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool
+        self, book: Book[Rule], scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool
     ) -> None:
         for meters in book.meters:
             meter = _meter_or_none(meters, scope, max(self.now_us, at_us))

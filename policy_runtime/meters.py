@@ -5,19 +5,13 @@ What does not belong here: which event moves which meter (`ledger`).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Generic, NamedTuple, TypeVar
 
 from llmscope.timestamps import MICROS
 from policy_runtime.errors import PolicyRuntimeError
 from policy_runtime.labels import Labels
-from policy_runtime.policy import (
-    NO_SCOPE_VALUE,
-    BudgetThreshold,
-    Policy,
-    RateLimit,
-    Rule,
-    ScopeName,
-)
+from policy_runtime.policy import NO_SCOPE_VALUE, BudgetThreshold, Policy, Rule, ScopeName
 from policy_runtime.windows import RollingWindow, Window, budget_window
 
 _FIRST_SWEEP = 1024
@@ -29,6 +23,7 @@ _COUNT_UNIT = 1 << _COUNT_SHIFT
 _SUM_MASK = _COUNT_UNIT - 1
 
 Scope = tuple[str, ...]
+Rule_co = TypeVar("Rule_co", bound=Rule, covariant=True)
 
 
 class TooManyScopes(PolicyRuntimeError):
@@ -113,28 +108,47 @@ class Meters:
         self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.by_scope))
 
 
-class Book:
-    """A rule's accounts: what `judgement` reads to judge it."""
+class Book(Generic[Rule_co]):
+    """A rule's accounts: what `judgement` reads to judge it.
 
-    __slots__ = ("_label_indexes", "meters", "rule")
+    Attributes:
+        index: the rule's place in its namespace, from 0.
+        primitive: the rule's.
+        downgrades: whether the rule may downgrade; all others may deny or annotate.
+        meters: one for a budget, one per limit of a rate limit, none for other rules.
+    """
 
-    def __init__(self, rule: Rule, policy: Policy) -> None:
+    __slots__ = ("_label", "_names", "downgrades", "index", "meters", "primitive", "rule")
+
+    def __init__(self, rule: Rule_co, policy: Policy, index: int = 0) -> None:
         self.rule = rule
-        per: tuple[ScopeName, ...] = ()
+        told: Rule = rule  # the union, which its primitive tells apart
+        self.index = index
+        self.primitive: str = told.primitive
+        self.downgrades = told.primitive == "route_preference"
         self.meters: tuple[Meters, ...] = ()
-        if isinstance(rule, BudgetThreshold):
-            per = rule.per
-            self.meters = (Meters("nano_usd", rule, rule.longest_us, policy),)
-        elif isinstance(rule, RateLimit):
-            per = rule.per
-            self.meters = tuple(Meters(what, None, window, policy) for what, window, _ in rule.limits)
-        self._label_indexes = tuple(Labels._fields.index(name) for name in per)
+        per: tuple[ScopeName, ...] = ()
+        if told.primitive == "budget_threshold":
+            per = told.per
+            self.downgrades = told.action == "downgrade"
+            self.meters = (Meters("nano_usd", told, told.longest_us, policy),)
+        elif told.primitive == "rate_limit":
+            per = told.per
+            self.meters = tuple(Meters(what, None, window, policy) for what, window, _ in told.limits)
+        self._names = per
+        self._label = attrgetter(per[0]) if len(per) == 1 else None
 
     def scope(self, charged: str, labels: Labels) -> Scope:
         """The scope under this rule of a request charged to `charged`."""
-        if not self._label_indexes:
+        if not self._names:
             return (charged,)
-        return (charged, *[labels[index] or NO_SCOPE_VALUE for index in self._label_indexes])
+        if self._label is not None:
+            return (charged, self._label(labels) or NO_SCOPE_VALUE)
+        return (charged, *[getattr(labels, name) or NO_SCOPE_VALUE for name in self._names])
+
+    def named(self, scope: Scope) -> dict[str, str] | None:
+        """A scope as records show it: what the rule counts by, None when it counts by nothing."""
+        return dict(zip(self._names, scope[1:], strict=True)) if self._names else None
 
 
 class MeanWindow:

@@ -6,17 +6,43 @@ acceptable (`judgement`).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
+
 from llmscope.errors import ConfigurationError
 from llmscope.gateway.cost_model import Rate, rate_for
 from llmscope.gateway.policies import RoutePolicy, available_routes, get_route_policy
-from policy_runtime.judgement import Quote
-from policy_runtime.labels import Labels
-from policy_runtime.ledger import Ledger
-from policy_runtime.policy import Policy
+
+if TYPE_CHECKING:
+    from policy_runtime.asking import Ask
+    from policy_runtime.ledger import Ledger
+    from policy_runtime.policy import Policy
 
 # The route whose models price callers that llmscope has never heard of.
 FALLBACK_ROUTE = "/answer-routed"
 DEFAULT_MAX_OUTPUT_TOKENS = 500
+
+
+class Quote(msgspec.Struct, frozen=True, gc=False):
+    """What a request would cost on one tier.
+
+    Attributes:
+        tier: the tier.
+        provider, model: what would be called; None when nothing is known for the tier.
+        expected_nano: expected cost in nano-USD, None without a price.
+        reserved_nano: what is reserved for it; without a price the recent mean of its like.
+        max_output_tokens: the bound on the answer.
+        price_version: of the prices used, None without a price.
+    """
+
+    tier: str
+    provider: str | None
+    model: str | None
+    expected_nano: int | None
+    reserved_nano: int
+    max_output_tokens: int
+    price_version: str | None
 
 
 def price_of(model: str | None) -> Rate | None:
@@ -58,88 +84,50 @@ def known_tiers(policy: Policy) -> set[str]:
     }
 
 
-class Quoter:
-    """Quotes the tiers of one request.
+def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
+    """What a request would cost on `tier`: its route decides models and output bound, the ledger knows
+    how long its like have answered.
 
-    Args:
-        policy: for `tiers` and `reserve`.
-        ledger: for observed means.
-        labels: the request's attribution; its route decides models and output bound.
-        requested_tier: the tier asked for.
-        model: the model the caller named, if any; then a downgrade keeps that model's provider.
-        tokens_in: input tokens, estimated or given.
-        max_output_tokens: the caller's bound on the answer, else the route's, else 500.
+    The bound on the answer is the caller's, else the route's, else 500 tokens. The worst case is that the
+    dearest of the route's fallback models answers. Without a price the recent mean of the route and
+    namespace is reserved.
     """
+    labels = ask.labels
+    route_name = labels.route_name
+    route = route_or_none(route_name)
+    bound = ask.max_output_tokens or (DEFAULT_MAX_OUTPUT_TOKENS if route is None else route.max_output_tokens)
+    provider, model = _model_for(policy, ask, route, tier)
+    rate = price_of(model)
+    if rate is None:
+        recent = ledger.mean_cost_nano(route_name, labels.budget_namespace)
+        return Quote(tier, provider, model, None, recent, bound, None)
+    observed = ledger.mean_output_tokens(route_name, model)
+    reserved = rate.cost_nano(ask.tokens_in, bound)
+    expected = reserved
+    if observed is not None and round(observed) < bound:
+        expected = rate.cost_nano(ask.tokens_in, round(observed))
+    if policy.reserve == "expected":
+        reserved = expected
+    elif route is not None and route.fallbacks and ask.model is None:
+        for _, fallback in route.fallbacks:
+            other = price_of(fallback)
+            if other is not None:
+                reserved = max(reserved, other.cost_nano(ask.tokens_in, bound))
+    return Quote(tier, provider or rate.provider, model, expected, reserved, bound, rate.price_version)
 
-    def __init__(
-        self,
-        policy: Policy,
-        ledger: Ledger,
-        labels: Labels,
-        requested_tier: str,
-        model: str | None,
-        tokens_in: int,
-        max_output_tokens: int | None,
-    ) -> None:
-        self._policy = policy
-        self._ledger = ledger
-        self._labels = labels
-        self._requested_tier = requested_tier
-        self._model = model
-        self._tokens_in = tokens_in
-        self._route = route_or_none(labels.route_name)
-        self.max_output_tokens = max_output_tokens or (
-            self._route.max_output_tokens if self._route else DEFAULT_MAX_OUTPUT_TOKENS
-        )
 
-    def __call__(self, tier: str) -> Quote:
-        provider, model = self._model_for(tier)
-        rate = price_of(model)
-        if rate is None:
-            labels = self._labels
-            recent = self._ledger.mean_cost_nano(labels.route_name, labels.budget_namespace)
-            return Quote(tier, provider, model, None, recent, self.max_output_tokens, None)
-        observed = self._ledger.mean_output_tokens(self._labels.route_name, model)
-        expected_out = (
-            self.max_output_tokens if observed is None else min(round(observed), self.max_output_tokens)
-        )
-        expected = rate.cost_nano(self._tokens_in, expected_out)
-        if self._policy.reserve == "expected":
-            reserved = expected
-        else:
-            reserved = max(
-                worst.cost_nano(self._tokens_in, self.max_output_tokens)
-                for worst in (rate, *self._fallback_rates())
-            )
-        return Quote(
-            tier,
-            provider or rate.provider,
-            model,
-            expected,
-            reserved,
-            self.max_output_tokens,
-            rate.price_version,
-        )
-
-    def _model_for(self, tier: str) -> tuple[str | None, str | None]:
-        """(provider, model) that a tier means for this request."""
-        if self._model is not None:
-            own = price_of(self._model)
-            provider = own.provider if own is not None else None
-            if tier == self._requested_tier:
-                return provider, self._model
-            return provider, models_of_tier(self._policy, tier).get(provider or "")
-        route = self._route or route_or_none(FALLBACK_ROUTE)
-        if route is not None:
-            model = route.model_for_tier.get(tier) or models_of_tier(self._policy, tier).get(
-                route.provider_name
-            )
-            return route.provider_name, model
+def _model_for(
+    policy: Policy, ask: Ask, route: RoutePolicy | None, tier: str
+) -> tuple[str | None, str | None]:
+    """(provider, model) that a tier means for a request: a caller who names a model keeps its provider."""
+    if ask.model is not None:
+        own = price_of(ask.model)
+        provider = own.provider if own is not None else None
+        if tier == ask.model_tier:
+            return provider, ask.model
+        return provider, models_of_tier(policy, tier).get(provider or "")
+    route = route or route_or_none(FALLBACK_ROUTE)
+    if route is None:
         return None, None
-
-    def _fallback_rates(self) -> list[Rate]:
-        """Rates of the route's fallback models: the worst case is that the dearest of them answers."""
-        if self._route is None or self._model is not None:
-            return []
-        rates = [price_of(model) for _, model in self._route.fallbacks]
-        return [rate for rate in rates if rate is not None]
+    model = route.model_for_tier.get(tier) or models_of_tier(policy, tier).get(route.provider_name)
+    return route.provider_name, model

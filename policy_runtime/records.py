@@ -6,27 +6,20 @@ from llmscope.money import from_nano
 from llmscope.timestamps import format_micros
 from policy_runtime.decision_record import SCHEMA_VERSION, DecisionRecord
 from policy_runtime.judgement import Crossing, Judgement
-from policy_runtime.labels import Labels
 from policy_runtime.policy_file import LoadedPolicy
 
 
 def decision_of(
-    judgement: Judgement,
-    loaded: LoadedPolicy,
-    *,
-    request_id: str,
-    labels: Labels,
-    tokens_in: int,
-    now_us: int,
-    expires_us: int,
+    judgement: Judgement, loaded: LoadedPolicy, request_id: str, expires_us: int
 ) -> DecisionRecord:
     """The record of one decision; `state`, `latency_ms` and the telemetry position are its maker's to add."""
     rule, mark = judgement.rule, judgement.watermark
-    effective, requested = judgement.effective, judgement.requested
+    ask, effective, requested = judgement.ask, judgement.effective, judgement.requested
+    labels = ask.labels
     policy = loaded.policy
     record = DecisionRecord(
         schema_version=SCHEMA_VERSION,
-        timestamp=format_micros(now_us),
+        timestamp=format_micros(judgement.now_us),
         request_id=request_id,
         tenant_id=labels.tenant_id,
         caller_id=labels.caller_id,
@@ -34,7 +27,7 @@ def decision_of(
         feature_id=labels.feature_id,
         experiment_id=labels.experiment_id,
         budget_namespace=labels.budget_namespace,
-        charged_namespace=policy.charged_namespace(labels.budget_namespace),
+        charged_namespace=judgement.charged,
         route_name=labels.route_name,
         model=effective.model,
         requested_model_tier=requested.tier,
@@ -46,7 +39,7 @@ def decision_of(
         mode="shadow" if policy.all_shadow else "enforce",
         estimated_cost_usd=usd_or_none(effective.expected_nano),
         requested_estimated_cost_usd=usd_or_none(requested.expected_nano),
-        estimated_tokens_in=tokens_in,
+        estimated_tokens_in=ask.tokens_in,
         policy_version=policy.version,  # type: ignore[arg-type]  # a float version is written as it stands
         policy_hash=loaded.hash,
         price_version=effective.price_version,
@@ -54,7 +47,7 @@ def decision_of(
     )
     if judgement.decision != "deny":
         record.reserved_cost_usd = from_nano(effective.reserved_nano)
-        record.reserved_tokens = tokens_in + effective.max_output_tokens
+        record.reserved_tokens = ask.tokens_in + effective.max_output_tokens
         record.reservation_expires_at = format_micros(expires_us)
     if mark is not None:
         record.window_cost_usd = from_nano(mark.spent_nano)
