@@ -19,53 +19,42 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 import llmscope
-from llmscope import AnthropicProvider, OpenAIProvider, ProviderBase, RoutePolicy, VirtualClock
+from llmscope import (
+    AnthropicProvider,
+    OpenAIProvider,
+    ProviderBase,
+    ProviderResponse,
+    RoutePolicy,
+    VirtualClock,
+)
 from llmscope.gateway.provider import is_known_unbilled
+from tests.llmscope.gateway.vendors import VENDORS
 from tests.llmscope.scripted import events
 
-OPENAI_REPLY = {
-    "id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": "gpt-4o-mini",
-    "output": [{
-        "type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
-        "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
-    }],
-    "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-    "usage": {
-        "input_tokens": 100, "input_tokens_details": {"cached_tokens": 40}, "output_tokens": 7,
-        "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 107,
-    },
-}  # fmt: skip
-ANTHROPIC_REPLY = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-20250514",
-    "content": [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}],
-    "stop_reason": "end_turn", "stop_sequence": None,
-    "usage": {
-        "input_tokens": 60, "output_tokens": 7, "cache_creation_input_tokens": 10,
-        "cache_read_input_tokens": 30,
-    },
-}  # fmt: skip
-PATH = {"openai": "/v1/responses", "anthropic": "/v1/messages"}
-REPLY = {"openai": OPENAI_REPLY, "anthropic": ANTHROPIC_REPLY}
-MODEL = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-20250514"}
+PATH = {name: vendor.path for name, vendor in VENDORS.items()}
+REPLY = {name: vendor.reply for name, vendor in VENDORS.items()}
+MODEL = {name: vendor.model for name, vendor in VENDORS.items()}
 # The price list's Anthropic models are the original's, and old by now.
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
 
-def provider_at(vendor: str, base_url: str) -> Any:
-    if vendor == "openai":
-        return OpenAIProvider(api_key="sk-test", base_url=f"{base_url}/v1", timeout_seconds=10)
-    return AnthropicProvider(api_key="sk-test", base_url=base_url, timeout_seconds=10)
+def provider_at(vendor: str, base_url: str, timeout_seconds: float = 10) -> Any:
+    return VENDORS[vendor].make(base_url, timeout_seconds)
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+def base_url_of(server: HTTPServer) -> str:
+    return server.url_for("").rstrip("/")
+
+
+@pytest.fixture(params=list(VENDORS))
 def vendor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
 async def provider(vendor: str, httpserver: HTTPServer) -> AsyncIterator[Any]:
-    made = provider_at(vendor, httpserver.url_for("").rstrip("/"))
+    made = provider_at(vendor, base_url_of(httpserver))
     llmscope.register_provider("under-test", made)
     llmscope.register_route("/tested", RoutePolicy(64, 1, False, {"cheap": MODEL[vendor]}, "under-test"))
     yield made
@@ -81,19 +70,35 @@ async def error_of(provider: ProviderBase, vendor: str) -> Exception:
 async def test_an_answer_is_normalised(provider: Any, vendor: str, httpserver: HTTPServer) -> None:
     httpserver.expect_request(PATH[vendor], method="POST").respond_with_json(REPLY[vendor])
     answer = await provider.complete("Hi", MODEL[vendor], 64)
-    assert (answer.text, answer.tokens_in, answer.tokens_out) == ("Hello", 100, 7)
-    assert answer.cache_read_tokens == {"openai": 40, "anthropic": 30}[vendor]
-    assert answer.finish_reason == "stop"
+    assert answer == ProviderResponse(
+        "Hello there", 100, 7, "stop", cache_read_tokens=40, cache_write_tokens=10, reasoning_tokens=2
+    )
     ((request, _),) = httpserver.log
-    assert request.json["model"] == MODEL[vendor]
-    assert request.json[{"openai": "max_output_tokens", "anthropic": "max_tokens"}[vendor]] == 64
+    sent = {"model": MODEL[vendor], VENDORS[vendor].limit: 64}
+    sent["input" if vendor == "openai" else "messages"] = (
+        "Hi" if vendor == "openai" else [{"role": "user", "content": "Hi"}]
+    )
+    assert request.json == sent
+
+
+CUT = {
+    "openai": {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+    "anthropic": {"stop_reason": "max_tokens"},
+}
+
+
+def ended(vendor: str, reason: str, **message: Any) -> dict[str, Any]:
+    """A chat completion that ended for `reason`."""
+    choice = {
+        "index": 0,
+        "finish_reason": reason,
+        "message": {"role": "assistant", "content": None, **message},
+    }
+    return {"choices": [choice]}
 
 
 async def test_an_answer_cut_off_says_length(provider: Any, vendor: str, httpserver: HTTPServer) -> None:
-    cut = {
-        "openai": {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
-        "anthropic": {"stop_reason": "max_tokens"},
-    }[vendor]
+    cut = CUT.get(vendor) or ended(vendor, "length", content="Hello")
     httpserver.expect_request(PATH[vendor]).respond_with_json({**REPLY[vendor], **cut})
     assert (await provider.complete("Hi", MODEL[vendor], 64)).finish_reason == "length"
 
@@ -107,17 +112,87 @@ async def test_a_tool_call_counts_as_a_proper_end(provider: Any, vendor: str, ht
         "anthropic": {
             "stop_reason": "tool_use", "content": [{"type": "tool_use", "id": "t", "name": "n", "input": {}}]
         },
-    }[vendor]  # fmt: skip
+    }.get(vendor) or ended(vendor, "tool_calls")  # fmt: skip
     httpserver.expect_request(PATH[vendor]).respond_with_json({**REPLY[vendor], **called})
     answer = await provider.complete("Hi", MODEL[vendor], 64)
     assert (answer.text, answer.finish_reason) == ("", "tool_calls")
 
 
-async def test_openai_without_usage_is_not_free(httpserver: HTTPServer) -> None:
-    provider = provider_at("openai", httpserver.url_for("").rstrip("/"))
-    httpserver.expect_request(PATH["openai"]).respond_with_json({**OPENAI_REPLY, "usage": None})
-    assert not (await provider.complete("Hi", "gpt-4o-mini", 64)).usage_known
-    await provider.aclose()
+async def test_a_refusal_is_an_answer_that_was_filtered(
+    provider: Any, vendor: str, httpserver: HTTPServer
+) -> None:
+    refused = {
+        "openai": {"output": [{
+            "type": "message", "id": "m", "status": "completed", "role": "assistant",
+            "content": [{"type": "refusal", "refusal": "No."}],
+        }]},
+        "anthropic": {"stop_reason": "refusal", "content": [{"type": "text", "text": "No."}]},
+    }.get(vendor) or ended(vendor, "stop", refusal="No.")  # fmt: skip
+    httpserver.expect_request(PATH[vendor]).respond_with_json({**REPLY[vendor], **refused})
+    answer = await provider.complete("Hi", MODEL[vendor], 64)
+    assert (answer.text, answer.finish_reason) == ("No.", "content_filter")
+
+
+@pytest.mark.parametrize(
+    "usage", [None, "many", {}, {"input_tokens": -1, "output_tokens": 1, "prompt_tokens": "9"}]
+)
+async def test_an_answer_without_sound_usage_is_not_free(
+    provider: Any, vendor: str, httpserver: HTTPServer, usage: Any, log: Path
+) -> None:
+    httpserver.expect_request(PATH[vendor]).respond_with_json({**REPLY[vendor], "usage": usage})
+    answer = await provider.complete("Hi", MODEL[vendor], 64)
+    assert (answer.text, answer.usage_known) == ("Hello there", False)
+    await llmscope.call_llm("Hi", "cheap", "/tested")
+    (event,) = events(log)
+    assert (event["status"], event["estimated_cost_usd"]) == ("success", None)
+    assert event["cost_source"] == "degraded_unknown"
+
+
+GARBAGE = {
+    "a page": ("<html>Hello</html>", "text/html"),
+    "half of it": ('{"id": "x", "choices": [{', "application/json"),
+    "no UTF-8": (b'{"id": "\xff"}', "application/json"),
+    "a list": ("[1, 2]", "application/json"),
+    "null": ("null", "application/json"),
+    "nothing in it": ("{}", "application/json"),
+    "empty": ("", "application/json"),
+}
+
+
+@pytest.mark.parametrize("garbage", list(GARBAGE))
+async def test_garbage_is_a_failure_that_may_have_been_billed(
+    provider: Any, vendor: str, httpserver: HTTPServer, garbage: str, log: Path
+) -> None:
+    body, content_type = GARBAGE[garbage]
+    httpserver.expect_request(PATH[vendor]).respond_with_response(Response(body, content_type=content_type))
+    error = await error_of(provider, vendor)
+    assert isinstance(error, llmscope.AnswerFailed)
+    assert "Hello" not in str(error)
+    assert (provider.categorize_error(error), provider.is_retryable(error)) == ("transient_error", True)
+    with pytest.raises(llmscope.AnswerFailed):
+        await llmscope.call_llm("Hi", "cheap", "/tested", clock=VirtualClock(START))
+    (event,) = events(log)
+    assert (event["error_type"], event["estimated_cost_usd"]) == ("transient_error", None)
+    assert len(event["attempts"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "category"), [("rate_limit_exceeded", "rate_limit"), ("server_error", "transient_error")]
+)
+async def test_an_answer_that_says_that_it_failed_is_no_answer(
+    httpserver: HTTPServer, code: str, category: str
+) -> None:
+    error = {"code": code, "message": "a secret of Hello"}
+    for vendor, body in (
+        ("openai", {**REPLY["openai"], "status": "failed", "output": [], "error": error}),
+        ("compatible", {"error": error}),
+    ):
+        provider = provider_at(vendor, base_url_of(httpserver))
+        httpserver.expect_request(PATH[vendor]).respond_with_json(body)
+        failure = await error_of(provider, vendor)
+        assert provider.categorize_error(failure) == category
+        assert "secret" not in str(failure)
+        await provider.aclose()
 
 
 @pytest.mark.parametrize(
@@ -194,8 +269,7 @@ async def test_a_timeout_is_retryable_and_may_be_billed(vendor: str, httpserver:
 
     released = threading.Event()
     httpserver.expect_request(PATH[vendor]).respond_with_handler(too_slow)
-    provider = provider_at(vendor, httpserver.url_for("").rstrip("/"))
-    provider._timeout_seconds = 0.05
+    provider = provider_at(vendor, base_url_of(httpserver), 0.05)
     error = await error_of(provider, vendor)
     released.set()
     assert provider.categorize_error(error) == "timeout"
@@ -216,9 +290,10 @@ async def test_the_gateway_honours_retry_after_and_prices_the_answer(
     result = await task
     (event,) = events(log)
     assert clock.monotonic() == pytest.approx(9)
-    # openai: 60 × 0.15 + 40 × 0.075 + 7 × 0.60; anthropic: 70 × 3 + 30 × 0.30 + 7 × 15 (USD per million)
-    assert result.estimated_cost_usd == {"openai": 0.0000162, "anthropic": 0.000324}[vendor]
-    assert event["cache_read_tokens"] == {"openai": 40, "anthropic": 30}[vendor]
+    # USD per million. OpenAI's: 60 × 0.15 + 40 × 0.075 + 7 × 0.60 (writing costs nothing extra);
+    # Anthropic's: 50 × 3 + 10 × 3.75 + 40 × 0.30 + 7 × 15.
+    assert result.estimated_cost_usd == (0.0003045 if vendor == "anthropic" else 0.0000162)
+    assert (event["cache_read_tokens"], event["cache_write_tokens"]) == (40, 10)
     assert [attempt.get("error_type") for attempt in event["attempts"]] == ["rate_limit", None]
 
 
@@ -238,14 +313,14 @@ async def test_a_missing_key_is_said_at_the_first_call_and_costs_nothing(
 
 def test_one_provider_serves_one_event_loop_after_another(vendor: str, httpserver: HTTPServer) -> None:
     httpserver.expect_request(PATH[vendor]).respond_with_json(REPLY[vendor])
-    provider = provider_at(vendor, httpserver.url_for("").rstrip("/"))
+    provider = provider_at(vendor, base_url_of(httpserver))
 
     async def ask() -> str:
         answer = await provider.complete("Hi", MODEL[vendor], 64)
         await provider.aclose()
         return str(answer.text)
 
-    assert [asyncio.run(ask()) for _ in range(2)] == ["Hello", "Hello"]
+    assert [asyncio.run(ask()) for _ in range(2)] == ["Hello there"] * 2
 
 
 def test_a_provider_of_old_needs_only_two_members() -> None:
@@ -282,18 +357,22 @@ def traced_call(vendor: str, httpserver: HTTPServer, folder: Path, *, prelude: s
         from tests.llmscope.gateway.test_provider import provider_at
         {prelude}
         llmscope.setup_otel()
-        llmscope.register_provider("v", provider_at({vendor!r}, {httpserver.url_for("").rstrip("/")!r}))
+        llmscope.register_provider("v", provider_at({vendor!r}, {base_url_of(httpserver)!r}))
         llmscope.register_route("/v", llmscope.RoutePolicy(9, 0, False, {{"cheap": {MODEL[vendor]!r}}}, "v"))
         asyncio.run(llmscope.call_llm("Hi", "cheap", "/v", telemetry_path={str(folder / "t.jsonl")!r}))
         llmscope.shutdown_otel()
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+        env={
+            **os.environ, "PYTHONPATH": str(root),
+            "OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none",
+        },
     )  # fmt: skip
     return done.stdout.count('"parent_id"')  # a span id stands on metric exemplars too
 
 
+@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
 def test_the_sdks_own_spans_do_not_double_ours(vendor: str, httpserver: HTTPServer, tmp_path: Path) -> None:
     assert traced_call(vendor, httpserver, tmp_path) == 1
     ((request, _),) = httpserver.log
