@@ -3,25 +3,28 @@
 The API is imported at the first call, and does nothing until the application sets up an SDK; where it
 is not installed, everything here does nothing. Neither prompt nor answer nor an exception's message
 (providers quote prompts in them) becomes an attribute. What does not belong here: names (`semconv`),
-exporters (`otel_setup`).
+the instruments (`metric_instruments`), exporters (`otel_setup`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmscope.gateway import semconv
+from llmscope.gateway.metric_instruments import Instruments, RequestFigures
 from llmscope.gateway.semconv import AttrValue, resolve_attrs
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
-    from opentelemetry.trace import Span, Tracer
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, TracerProvider
 
 SCOPE = "llmscope"
 SCOPE_VERSION = "0.1.0"
+# Set in the context around a provider's SDK. The first is OpenTelemetry's own, which its
+# instrumentations of libraries look for; the second that of instrumentations of language models.
+_SUPPRESSING_KEYS = ("suppress_instrumentation", "suppress_language_model_instrumentation")
 
 
 class CallSpan:
@@ -44,8 +47,7 @@ class CallSpan:
     def set(self, attributes: Mapping[str, AttrValue | None]) -> None:
         """Set attributes under the names that are opted in to; None is left out."""
         if self._span is not None and self._span.is_recording():
-            known = {name: value for name, value in attributes.items() if value is not None}
-            self._span.set_attributes(resolve_attrs(known))
+            self._span.set_attributes(_known(attributes))
 
     def fail(self, error: BaseException, category: str) -> None:
         """Mark the span as failed, with exactly one exception event."""
@@ -60,49 +62,23 @@ class CallSpan:
         self._span.set_attribute(semconv.ATTR_GATEWAY_ERROR_CATEGORY, category)
 
 
-@dataclass(frozen=True)
-class Instruments:
-    """A tracer and the four instruments, made once."""
-
-    tracer: Tracer
-    duration: Any
-    tokens: Any
-    cost: Any
-    requests: Any
-
-    @classmethod
-    def create(cls, tracer: Tracer, meter: Meter) -> Instruments:
-        return cls(
-            tracer=tracer,
-            duration=meter.create_histogram(
-                semconv.METRIC_OPERATION_DURATION,
-                unit="s",
-                description="What the caller waited, failed attempts and backoff included",
-                explicit_bucket_boundaries_advisory=semconv.DURATION_BUCKETS_SECONDS,
-            ),
-            tokens=meter.create_histogram(
-                semconv.METRIC_TOKEN_USAGE,
-                unit="{token}",
-                description="Tokens of one successful call, input and output apart",
-                explicit_bucket_boundaries_advisory=semconv.TOKEN_BUCKETS,
-            ),
-            cost=meter.create_counter(
-                semconv.METRIC_ESTIMATED_COST_USD, unit="USD", description="Known cost of calls"
-            ),
-            requests=meter.create_counter(
-                semconv.METRIC_REQUESTS, unit="{request}", description="Calls by route, tier and outcome"
-            ),
-        )
-
-
 _instruments: list[Instruments | None] = []
 
 
 def instruments() -> Instruments | None:
-    """The process's instruments, from the global providers; None without the OpenTelemetry API."""
+    """The process's instruments; None without the OpenTelemetry API."""
     if not _instruments:
         _instruments.append(_from_global_providers())
     return _instruments[0]
+
+
+def use_providers(tracers: TracerProvider | None, meters: MeterProvider | None) -> None:
+    """Record with these providers from now on; None twice is back to the global ones."""
+    _instruments.clear()
+    if tracers is not None and meters is not None:
+        _instruments.append(
+            Instruments(tracers.get_tracer(SCOPE, SCOPE_VERSION), meters.get_meter(SCOPE, SCOPE_VERSION))
+        )
 
 
 def _from_global_providers() -> Instruments | None:
@@ -111,12 +87,16 @@ def _from_global_providers() -> Instruments | None:
     except ImportError:
         return None
     # Both are proxies that follow the global providers, whenever those are set.
-    return Instruments.create(trace.get_tracer(SCOPE, SCOPE_VERSION), metrics.get_meter(SCOPE, SCOPE_VERSION))
+    return Instruments(trace.get_tracer(SCOPE, SCOPE_VERSION), metrics.get_meter(SCOPE, SCOPE_VERSION))
 
 
 @contextmanager
-def call_span(model: str) -> Iterator[CallSpan]:
-    """A CLIENT span named `chat {model}`, current while the block runs."""
+def call_span(model: str, attributes: Mapping[str, AttrValue | None] | None = None) -> Iterator[CallSpan]:
+    """A CLIENT span named `chat {model}`, current while the block runs.
+
+    Args:
+        attributes: what is known before it begins; a sampler sees these and no later ones.
+    """
     ours = instruments()
     if ours is None:
         yield CallSpan(None)
@@ -126,10 +106,34 @@ def call_span(model: str) -> Iterator[CallSpan]:
     with ours.tracer.start_as_current_span(
         f"{semconv.VAL_GEN_AI_OPERATION_CHAT} {model}",
         kind=SpanKind.CLIENT,
+        attributes=_known(attributes or {}),
         record_exception=False,
         set_status_on_exception=False,
     ) as span:
         yield CallSpan(span)
+
+
+@contextmanager
+def vendor_spans_suppressed() -> Iterator[None]:
+    """Keep instrumentations of vendor SDKs from adding a second span to ours while the block runs.
+
+    It goes around one request to a provider, not around what a call does besides: an embedder or a
+    moderation that asks a model of its own makes a span of its own. In a generator it must not stand
+    around a `yield`.
+    """
+    if instruments() is None:
+        yield
+        return
+    from opentelemetry import context  # noqa: PLC0415
+
+    quiet = context.get_current()
+    for key in _SUPPRESSING_KEYS:
+        quiet = context.set_value(key, True, quiet)
+    token = context.attach(quiet)
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def record_request(
@@ -144,36 +148,29 @@ def record_request(
     tokens_out: int,
     cost_usd: float | None,
     error_type: str | None,
+    cache_read_tokens: int = 0,
+    cache_write_tokens: int = 0,
 ) -> None:
-    """Record the four metrics of one finished request; an unknown cost adds nothing to the counter."""
+    """Record the metrics of one finished request; see `RequestFigures`."""
     ours = instruments()
-    if ours is None:
-        return
-    tier = model_tier or "unknown"
-    base = resolve_attrs(
-        {
-            semconv.ATTR_GEN_AI_SYSTEM: provider,
-            semconv.ATTR_GEN_AI_OPERATION_NAME: semconv.VAL_GEN_AI_OPERATION_CHAT,
-            semconv.ATTR_GEN_AI_REQUEST_MODEL: model,
-            semconv.ATTR_GATEWAY_ROUTE: route,
-        }
-    )
-    failed = {semconv.ATTR_ERROR_TYPE: error_type} if status == "error" and error_type else {}
-    ours.duration.record(latency_ms / 1000, {**base, **failed})
-    if status == "success":
-        kinds = (
-            (semconv.VAL_GEN_AI_TOKEN_TYPE_INPUT, tokens_in),
-            (semconv.VAL_GEN_AI_TOKEN_TYPE_OUTPUT, tokens_out),
+    if ours is not None:
+        ours.record(
+            RequestFigures(
+                provider=provider,
+                model=model,
+                route=route,
+                model_tier=model_tier,
+                status=status,
+                latency_ms=latency_ms,
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+                cost_usd=cost_usd,
+                error_type=error_type,
+                cache_read_tokens=cache_read_tokens,
+                cache_write_tokens=cache_write_tokens,
+            )
         )
-        for kind, count in kinds:
-            ours.tokens.record(count, {**base, semconv.ATTR_GEN_AI_TOKEN_TYPE: kind})
-    if cost_usd:
-        ours.cost.add(cost_usd, {**base, semconv.ATTR_GATEWAY_MODEL_TIER: tier})
-    ours.requests.add(
-        1,
-        {
-            semconv.ATTR_GATEWAY_ROUTE: route,
-            semconv.ATTR_GATEWAY_MODEL_TIER: tier,
-            semconv.ATTR_STATUS: status,
-        },
-    )
+
+
+def _known(attributes: Mapping[str, AttrValue | None]) -> dict[str, AttrValue]:
+    return resolve_attrs({name: value for name, value in attributes.items() if value is not None})

@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry import context, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision
 from opentelemetry.trace import SpanKind, StatusCode
 
 import llmscope
 from llmscope import LLMRequestContext, ProviderResponse, RoutePolicy
-from llmscope.gateway import instrumentation, semconv
+from llmscope.gateway import instrumentation, metric_instruments, semconv
 from tests.llmscope.scripted import ScriptedError, ScriptedProvider, events
 
 ROOT = Path(llmscope.__file__).parent.parent
@@ -41,27 +43,25 @@ class Recorder:
         (span,) = self.exporter.get_finished_spans()
         return span
 
-    def points(self, name: str) -> list[Any]:
+    def metrics(self) -> dict[str, list[Any]]:
         data = self.reader.get_metrics_data()
-        if data is None:
-            return []
-        return [
-            point
-            for resource in data.resource_metrics
+        return {
+            metric.name: list(metric.data.data_points)
+            for resource in (data.resource_metrics if data is not None else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
-            if metric.name == name
-            for point in metric.data.data_points
-        ]
+        }
+
+    def points(self, name: str) -> list[Any]:
+        return self.metrics().get(name, [])
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     recorder = Recorder()
-    ours = instrumentation.Instruments.create(
-        recorder.tracers.get_tracer("llmscope"), recorder.meters.get_meter("llmscope")
-    )
-    monkeypatch.setattr(instrumentation, "_instruments", [ours])
+    monkeypatch.delenv(semconv.OPT_IN_VARIABLE, raising=False)
+    monkeypatch.setattr(instrumentation, "_instruments", [])
+    instrumentation.use_providers(recorder.tracers, recorder.meters)
     yield recorder
     recorder.tracers.shutdown()
     recorder.meters.shutdown()
@@ -141,32 +141,145 @@ async def test_metrics_count_each_call_once_and_keep_their_cardinality(recorder:
     assert durations[0].explicit_bounds == semconv.DURATION_BUCKETS_SECONDS
 
 
+OLD = {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"}
+LATEST = {
+    "gen_ai.client.inference.duration", "gen_ai.client.inference.operation.input_tokens",
+    "gen_ai.client.inference.operation.output_tokens", "gen_ai.client.inference.usage.input_tokens",
+    "gen_ai.client.inference.usage.output_tokens",
+}  # fmt: skip
+OURS = {"llm_gateway.estimated_cost_usd", "llm_gateway.requests"}
+
+
 @pytest.mark.parametrize(
-    ("opted_in", "names"),
+    ("opted_in", "names", "metrics"),
     [
-        (None, {"gen_ai.system"}),
-        ("http", {"gen_ai.system"}),
-        ("http, gen_ai_latest_experimental", {"gen_ai.provider.name"}),
-        ("gen_ai_latest_experimental/dup", {"gen_ai.system", "gen_ai.provider.name"}),
+        (None, {"gen_ai.system"}, OLD),
+        ("http", {"gen_ai.system"}, OLD),
+        ("http, gen_ai_latest_experimental", {"gen_ai.provider.name"}, LATEST),
+        ("gen_ai_latest_experimental,gen_ai_latest_experimental/dup", {"gen_ai.provider.name"}, LATEST),
+        ("gen_ai_latest_experimental/dup", {"gen_ai.system", "gen_ai.provider.name"}, OLD | LATEST),
     ],
 )
 async def test_the_opt_in_renames_on_spans_and_on_every_metric(
-    opted_in: str | None, names: set[str], recorder: Recorder, log: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if opted_in is None:
-        monkeypatch.delenv(semconv.OPT_IN_VARIABLE, raising=False)
-    else:
+    opted_in: str | None, names: set[str], metrics: set[str],
+    recorder: Recorder, log: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if opted_in is not None:
         monkeypatch.setenv(semconv.OPT_IN_VARIABLE, opted_in)
     await llmscope.call_llm("Hi", "cheap", route(GOOD))
     both = {"gen_ai.system", "gen_ai.provider.name"}
     assert both & set(recorder.span().attributes) == names
-    for metric in (
-        "gen_ai.client.token.usage",
-        "gen_ai.client.operation.duration",
-        "llm_gateway.estimated_cost_usd",
-    ):
-        for point in recorder.points(metric):
-            assert both & set(point.attributes) == names
+    recorded = recorder.metrics()
+    assert set(recorded) == metrics | OURS
+    for name, points in recorded.items():
+        if name != "llm_gateway.requests":  # of whatever provider
+            assert all(both & set(point.attributes) == names for point in points)
+
+
+async def test_twin_a_counter_outside_the_table_keeps_the_old_name(
+    recorder: Recorder, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(semconv.OPT_IN_VARIABLE, "gen_ai_latest_experimental")
+    monkeypatch.setattr(metric_instruments, "resolve_attrs", lambda attributes: attributes)
+    await llmscope.call_llm("Hi", "cheap", route(GOOD))
+    (cost,) = recorder.points("llm_gateway.estimated_cost_usd")
+    assert "gen_ai.system" in cost.attributes
+
+
+def test_under_the_latest_names_cached_tokens_are_parts_never_added(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(semconv.OPT_IN_VARIABLE, "gen_ai_latest_experimental/dup")
+    record(tokens_in=1000, tokens_out=7, cache_read_tokens=400, cache_write_tokens=500)
+    usage = "gen_ai.client.inference.usage."
+    counted = {name.removeprefix(usage): points[0].value for name, points in recorder.metrics().items()
+               if name.startswith(usage)}  # fmt: skip
+    assert counted == {
+        "input_tokens": 1000, "output_tokens": 7, "cache_read.input_tokens": 400, "cache_write.input_tokens": 500
+    }  # fmt: skip
+    with instrumentation.call_span("m") as span:
+        span.set({semconv.ATTR_GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: 5})
+    assert {"gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"} == set(
+        recorder.span().attributes
+    )
+
+
+def record(**figures: Any) -> None:
+    instrumentation.record_request(
+        **{
+            "provider": "p", "model": "m", "route": "/r", "model_tier": "cheap", "status": "success",
+            "latency_ms": 1500.0, "tokens_in": 1, "tokens_out": 1, "cost_usd": 0.5, "error_type": None,
+            **figures,
+        }
+    )  # fmt: skip
+
+
+def test_whatever_callers_name_there_are_few_series(recorder: Recorder) -> None:
+    for number in range(1000):
+        record(
+            model=f"m{number}", route=f"/r/{number}", provider=f"p{number}", model_tier=f"t{number}",
+            status="error", error_type=f"e{number}",
+        )  # fmt: skip
+    for name, points in recorder.metrics().items():
+        assert len(points) <= 2 * (metric_instruments.MOST_VALUES + 1), name
+    requests = recorder.points("llm_gateway.requests")
+    assert sum(point.value for point in requests) == 1000
+    assert {point.value for point in requests if point.attributes["llm_gateway.route"] == "other"} == {900}
+    record(route="/r/0", model_tier="t0", status="error")
+    assert {p.attributes["llm_gateway.route"]: p.value for p in recorder.points("llm_gateway.requests")}[
+        "/r/0"
+    ] == 2
+
+
+def test_a_hit_is_a_request_but_no_operation(recorder: Recorder) -> None:
+    record(status="cached", tokens_in=0, tokens_out=0, cost_usd=0.0)
+    assert set(recorder.metrics()) == {"llm_gateway.requests"}
+
+
+def test_an_unknown_cost_adds_nothing(recorder: Recorder) -> None:
+    record(cost_usd=None)
+    assert recorder.points("llm_gateway.estimated_cost_usd") == []
+    assert len(recorder.points("gen_ai.client.operation.duration")) == 1
+
+
+async def test_a_call_whose_line_cannot_be_written_is_counted_once(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    folder = tmp_path / "a-folder"
+    folder.mkdir()
+    await llmscope.call_llm("Hi", "cheap", route(GOOD), telemetry_path=folder)
+    with pytest.raises(ScriptedError):
+        await llmscope.call_llm("Hi", "cheap", route(ScriptedError("timeout")), telemetry_path=folder)
+    assert {p.attributes["status"]: p.value for p in recorder.points("llm_gateway.requests")} == {
+        "success": 1, "error": 1,
+    }  # fmt: skip
+
+
+def test_around_a_request_other_instrumentations_are_told_to_keep_still(recorder: Recorder) -> None:
+    def told() -> set[str]:
+        return {key for key in instrumentation._SUPPRESSING_KEYS if context.get_value(key)}
+
+    with instrumentation.call_span("m"), instrumentation.vendor_spans_suppressed():
+        assert told() == {"suppress_instrumentation", "suppress_language_model_instrumentation"}
+        assert trace.get_current_span().get_span_context().is_valid
+    assert told() == set()
+
+
+def test_a_sampler_sees_what_is_known_when_the_span_begins(recorder: Recorder) -> None:
+    seen: list[Any] = []
+
+    class Watching(ALWAYS_ON.__class__):  # type: ignore[misc]
+        def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+            seen.append((args, kwargs))
+            return super().should_sample(*args, **kwargs)
+
+    instrumentation.use_providers(
+        TracerProvider(sampler=Watching(Decision.RECORD_AND_SAMPLE)), recorder.meters
+    )
+    with instrumentation.call_span("m", {semconv.ATTR_GEN_AI_SYSTEM: "acme-ai", "none": None}):
+        pass
+    assert "acme-ai" in str(seen)
+    assert "'none'" not in str(seen)
 
 
 def test_resolving_never_changes_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,26 +322,3 @@ def test_a_call_alone_loads_the_api_but_no_sdk(tmp_path: Path) -> None:
         "call(); print('opentelemetry.trace' in sys.modules, 'opentelemetry.sdk' in sys.modules)"
     )
     assert run(script, TELEMETRY_PATH=str(tmp_path / "t.jsonl")).strip() == "True False"
-
-
-def test_setup_exports_to_the_console_and_shutdown_flushes(tmp_path: Path) -> None:
-    script = textwrap.dedent(CALL) + (
-        "call(); llmscope.setup_otel(); llmscope.setup_otel(); call(); llmscope.shutdown_otel(); "
-        "llmscope.shutdown_otel()"
-    )
-    out = run(
-        script, TELEMETRY_PATH=str(tmp_path / "t.jsonl"), OTEL_SERVICE_NAME="shop",
-        OTEL_EXPORTER_OTLP_ENDPOINT="",
-    )  # fmt: skip
-    assert out.count('"name": "chat gpt-4o-mini"') == 1
-    assert '"service.name": "shop"' in out
-    assert "llm_gateway.requests" in out
-
-
-def test_the_kill_switch_and_a_bad_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "soon")
-    with pytest.raises(llmscope.ConfigurationError, match="OTEL_METRIC_EXPORT_INTERVAL"):
-        llmscope.setup_otel()
-    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
-    llmscope.setup_otel()
-    llmscope.shutdown_otel()
