@@ -6,7 +6,7 @@ What does not belong here: asking a dearer one when an answer disappoints (`casc
 from __future__ import annotations
 
 from llmscope.gateway.routing.candidates import Candidates, CandidateTargets, name_of, sole_choice
-from llmscope.gateway.routing.price_order import by_price
+from llmscope.gateway.routing.price_order import by_price, resolve_prices
 from llmscope.gateway.stages import Observation, RoutingChoice, RoutingRequest
 
 
@@ -35,6 +35,7 @@ class CheapestRouter:
     ) -> None:
         self._candidates = Candidates(candidates, provider_name=provider_name)
         self._expected_output_tokens = expected_output_tokens
+        resolve_prices(self._candidates.all)
 
     def choose(self, request: RoutingRequest, now_seconds: float) -> RoutingChoice:  # noqa: ARG002  prices of today
         """The candidates, cheapest first."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmscope.errors import ConfigurationError
-from llmscope.gateway.cost_model import rate_for
+from llmscope.gateway.cost_model import find_rate
 from llmscope.gateway.routing.candidates import name_of
 from llmscope.gateway.stages import RoutingRequest, Target
 
@@ -52,10 +51,14 @@ def expected_cost_nano(
     tokens_out = request.max_output_tokens
     if expected_output_tokens is not None:
         tokens_out = min(tokens_out, expected_output_tokens)
-    try:
-        return rate_for(target.model).cost_nano(request.tokens_in, tokens_out)
-    except ConfigurationError:
-        return None
+    rate = find_rate(target.model, provider=target.provider)
+    return None if rate is None else rate.cost_nano(request.tokens_in, tokens_out)
+
+
+def resolve_prices(targets: Sequence[Target]) -> None:
+    """Look every target's rate up once, so that no request waits for the price table to load."""
+    for target in targets:
+        find_rate(target.model, provider=target.provider)
 
 
 def by_price(

@@ -18,7 +18,7 @@ from llmscope.gateway.routing.candidates import (
     name_of,
     sole_choice,
 )
-from llmscope.gateway.routing.price_order import by_price
+from llmscope.gateway.routing.price_order import by_price, resolve_prices
 from llmscope.gateway.routing.request_draw import fractions_of
 from llmscope.gateway.stages import Observation, RoutingChoice, RoutingRequest, Target
 
@@ -64,6 +64,7 @@ class SloBurnRouter:
     ) -> None:
         self._candidates = Candidates(candidates, provider_name=provider_name)
         self._expected_output_tokens = expected_output_tokens
+        resolve_prices(self._candidates.all)
         if slo_latency_ms is not None:
             checked_positive(slo_latency_ms, "slo_latency_ms")
         self._slo_latency_ms = slo_latency_ms
