@@ -122,7 +122,7 @@ class Call:
         cost_nano = price_version = None
         if more.usage_known:
             try:
-                rate = rate_for(model)
+                rate = rate_for(model, self.record.clock.now(), self.target.provider)
                 cost_nano = rate.cost_nano(
                     tokens_in, tokens_out, more.cache_read_tokens, more.cache_write_tokens
                 )
@@ -293,6 +293,8 @@ class Call:
             tokens_out=envelope.tokens_out or 0,
             cost_usd=envelope.estimated_cost_usd,
             error_type=envelope.error_type,
+            cache_read_tokens=envelope.cache_read_tokens or 0,
+            cache_write_tokens=envelope.cache_write_tokens or 0,
         )
         line = encode_event(event, {**self.metadata, "selected_model": model})
         return telemetry.telemetry_path(self.telemetry_path), line
@@ -325,6 +327,7 @@ class Call:
             semconv.ATTR_GEN_AI_USAGE_INPUT_TOKENS: envelope.tokens_in,
             semconv.ATTR_GEN_AI_USAGE_OUTPUT_TOKENS: envelope.tokens_out,
             semconv.ATTR_GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS: envelope.cache_read_tokens,
+            semconv.ATTR_GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS: envelope.cache_write_tokens,
             semconv.ATTR_GEN_AI_RESPONSE_MODEL: envelope.model_selected,
             semconv.ATTR_GEN_AI_RESPONSE_FINISH_REASONS: (
                 [envelope.finish_reason] if envelope.finish_reason else None

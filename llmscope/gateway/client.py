@@ -105,8 +105,7 @@ async def call_llm(
         clock=clock,
         telemetry_path=telemetry_path,
     )
-    with instrumentation.call_span(call.target.model) as span:
-        span.set(call.request_attributes())
+    with instrumentation.call_span(call.target.model, call.request_attributes()) as span:
         trace_id, span_id = span.ids()
         try:
             text = await pipeline.answer(call, _call_provider)
@@ -198,7 +197,8 @@ async def _call_provider(
     """
 
     async def once() -> Reply:
-        return Reply.of(await provider.complete(prompt, model, max_output_tokens))
+        with instrumentation.vendor_spans_suppressed():
+            return Reply.of(await provider.complete(prompt, model, max_output_tokens))
 
     record = current_call.get() or CallRecord()
     return await attempt_until_done(record, provider, model, retry_attempts, once)

@@ -124,7 +124,11 @@ def vendor_spans_suppressed() -> Iterator[None]:
     if instruments() is None:
         yield
         return
-    from opentelemetry import context  # noqa: PLC0415
+    from opentelemetry import context, trace  # noqa: PLC0415
+
+    if not trace.get_current_span().is_recording():  # then nobody else's span would be recorded either
+        yield
+        return
 
     quiet = context.get_current()
     for key in _SUPPRESSING_KEYS:

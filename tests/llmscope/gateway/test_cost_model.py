@@ -14,6 +14,7 @@ import llmscope
 from llmscope import ConfigurationError, rate_for, register_prices
 from llmscope.gateway import cost_model, price_table
 from llmscope.gateway.cost_model import PriceBook, find_rate, price_book
+from tests.llmscope.scripted import ScriptedProvider, events
 
 TODAY = date(2026, 11, 21)
 
@@ -260,3 +261,23 @@ def test_a_list_that_cannot_be_used_is_refused_whole(text: str, fragment: str, t
 def test_a_list_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         register_prices(tmp_path / "missing.yaml")
+
+
+async def test_a_call_is_priced_by_its_own_clock_and_provider(tmp_path: Path, log: Path) -> None:
+    register_prices(
+        prices(
+            tmp_path / "prices.yaml",
+            "model: m, provider: s, input_usd_per_mtok: 1, output_usd_per_mtok: 0",
+            "model: m, provider: s, from: 2030-01-01, input_usd_per_mtok: 3, output_usd_per_mtok: 0",
+            "model: m, input_usd_per_mtok: 100, output_usd_per_mtok: 0",
+        )
+    )
+    answer = llmscope.ProviderResponse("Hi", 1_000_000, 1)
+    llmscope.register_provider("s", ScriptedProvider([answer], name="s"))
+    llmscope.register_route("/m", llmscope.RoutePolicy(9, 0, False, {"cheap": "m"}, "s"))
+    costs = []
+    for year in (2029, 2030):
+        clock = llmscope.VirtualClock(datetime(year, 6, 1, tzinfo=UTC))
+        costs.append((await llmscope.call_llm("Hi", "cheap", "/m", clock=clock)).estimated_cost_usd)
+    assert costs == [1.0, 3.0]
+    assert {event["price_version"] for event in events(log)} == {"mine-1"}

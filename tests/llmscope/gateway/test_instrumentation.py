@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -98,6 +99,33 @@ async def test_a_call_is_one_client_span_that_names_its_provider(recorder: Recor
     assert event["trace_id"] == f"{span.context.trace_id:032x}"
     assert event["span_id"] == f"{span.context.span_id:016x}"
     assert "secret" not in json.dumps(events(log)) + span.to_json()
+
+
+class SelfTracing(ScriptedProvider):
+    """Stands for an instrumented SDK: it makes a span of its own unless the context asks it not to."""
+
+    async def complete(self, prompt: str, model: str, max_output_tokens: int) -> ProviderResponse:
+        if not context.get_value("suppress_instrumentation"):
+            with self.tracers.get_tracer("vendor").start_as_current_span("vendor"):
+                return await super().complete(prompt, model, max_output_tokens)
+        return await super().complete(prompt, model, max_output_tokens)
+
+    tracers: TracerProvider
+
+
+@pytest.mark.parametrize("is_suppressed", [True, False], ids=["claim", "twin"])
+async def test_an_sdk_that_traces_itself_does_not_double_the_span(
+    is_suppressed: bool, recorder: Recorder, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = route()
+    provider = SelfTracing([GOOD])
+    provider.tracers = recorder.tracers
+    llmscope.register_provider("acme-ai", provider)
+    if not is_suppressed:
+        monkeypatch.setattr(instrumentation, "vendor_spans_suppressed", contextlib.nullcontext)
+    await llmscope.call_llm("Hi", "cheap", name)
+    spans = [span.name for span in recorder.exporter.get_finished_spans()]
+    assert spans == (["chat gpt-4o-mini"] if is_suppressed else ["vendor", "chat gpt-4o-mini"])
 
 
 async def test_a_failure_is_one_exception_event_without_the_vendors_words(
