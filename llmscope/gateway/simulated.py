@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from llmscope.clock import Clock
 from llmscope.errors import ConfigurationError
-from llmscope.gateway.provider import ProviderBase, ProviderResponse
+from llmscope.gateway.provider import ProviderBase, ProviderResponse, StreamItem
 from llmscope.gateway.tokens import estimate_tokens
 
 TokenPlan = Callable[[str, str, int], tuple[int, int]]
@@ -69,9 +69,11 @@ class SimulatedProvider(ProviderBase):
         plan: the token counts of each call; without it the prompt's estimate, and a number up to
             `max_output_tokens` that the prompt determines.
         name: the provider's name in events.
+        first_token_share: when the first piece of a stream comes, as a share of the whole latency; the
+            others follow evenly. May be changed while running.
 
     Raises:
-        ConfigurationError: no lognormal has such a mean and 95th percentile.
+        ConfigurationError: no lognormal has such a mean and 95th percentile, or a share that is none.
     """
 
     def __init__(
@@ -84,7 +86,11 @@ class SimulatedProvider(ProviderBase):
         plan: TokenPlan | None = None,
         *,
         name: str = "simulated",
+        first_token_share: float = 0.25,
     ) -> None:
+        if not 0 <= first_token_share <= 1:
+            raise ConfigurationError(f"first_token_share is {first_token_share}; it must lie between 0 and 1")
+        self.first_token_share = first_token_share
         self.mean_latency_ms = mean_latency_ms
         self.error_rate = error_rate
         mu, self._sigma = lognormal_parameters(mean_latency_ms, p95_latency_ms)
@@ -106,13 +112,41 @@ class SimulatedProvider(ProviderBase):
         Raises:
             SimulatedProviderError: at `error_rate`.
         """
+        latency_seconds, fails = self._fate()
+        await self._clock.sleep(latency_seconds)
+        if fails:
+            raise SimulatedProviderError(f"simulated failure of {self._name}")
+        return self._answer(prompt, model, max_output_tokens)
+
+    async def stream(self, prompt: str, model: str, max_output_tokens: int) -> AsyncIterator[StreamItem]:
+        """The answer of `complete` word by word, within the same latency; a failure comes before the
+        first word, when the whole answer would have come.
+
+        Raises:
+            SimulatedProviderError: at `error_rate`.
+        """
+        latency_seconds, fails = self._fate()
+        if fails:
+            await self._clock.sleep(latency_seconds)
+            raise SimulatedProviderError(f"simulated failure of {self._name}")
+        answer = self._answer(prompt, model, max_output_tokens)
+        first, *others = answer.text.split(" ")
+        first_token_seconds = latency_seconds * self.first_token_share
+        await self._clock.sleep(first_token_seconds)
+        yield first
+        for word in others:
+            await self._clock.sleep((latency_seconds - first_token_seconds) / len(others))
+            yield f" {word}"
+        yield answer
+
+    def _fate(self) -> tuple[float, bool]:
+        """Latency in seconds of the call that begins now, and whether it fails."""
         self._calls += 1
         draw = random.Random(f"{self._seed}:{self._name}:{self._calls}")
         latency_ms = self._latency_ms(draw.gauss(0.0, 1.0))
-        fails = draw.random() < self.error_rate
-        await self._clock.sleep(latency_ms / 1000)
-        if fails:
-            raise SimulatedProviderError(f"simulated failure of {self._name}")
+        return latency_ms / 1000, draw.random() < self.error_rate
+
+    def _answer(self, prompt: str, model: str, max_output_tokens: int) -> ProviderResponse:
         plan = self._plan or self._default_plan
         tokens_in, tokens_out = plan(prompt, model, max_output_tokens)
         return ProviderResponse(

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from llmscope.errors import AnswerFailed
+
 # Refused before the model saw anything: vendors bill none of these.
 UNBILLED_CATEGORIES = frozenset({"auth_error", "rate_limit", "invalid_request"})
 
@@ -91,9 +93,9 @@ class ProviderBase(ABC):
         have been billed."""
         return False
 
-    def categorize_error(self, error: Exception) -> str:  # noqa: ARG002  for subclasses
+    def categorize_error(self, error: Exception) -> str:
         """One of `auth_error`, `rate_limit`, `timeout`, `transient_error`, `invalid_request`, `unknown`."""
-        return "unknown"
+        return error.category if isinstance(error, AnswerFailed) else "unknown"
 
     def is_unbilled(self, error: Exception) -> bool:
         """Whether the failed attempt is known to cost nothing."""

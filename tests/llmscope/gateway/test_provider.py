@@ -342,6 +342,30 @@ def test_a_provider_of_old_needs_only_two_members() -> None:
     assert not minimal.is_unbilled(error)
 
 
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "unbilled"),
+    [
+        (ConnectionRefusedError(), True),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), True),
+        (caused(OSError("all attempts"), ConnectionRefusedError()), True),
+        (ExceptionGroup("all", [ConnectionRefusedError(), ConnectionRefusedError()]), True),
+        (caused(OSError("all"), ExceptionGroup("all", [ConnectionRefusedError(), TimeoutError()])), False),
+        (ExceptionGroup("all", [ExceptionGroup("v6", [ConnectionRefusedError()])]), True),
+        (ConnectionResetError(), False),
+        (caused(ConnectionResetError(), ConnectionRefusedError()), False),
+        (caused(TimeoutError(), ConnectionRefusedError()), False),
+        (RuntimeError(), False),
+    ],
+)
+def test_free_is_what_never_connected(error: BaseException, unbilled: bool) -> None:
+    assert is_known_unbilled(error, "transient_error") is unbilled
+
+
 def test_a_cause_chain_that_bites_its_tail_is_walked_once() -> None:
     error, other = RuntimeError("a"), RuntimeError("b")
     error.__cause__, other.__cause__ = other, error

@@ -92,6 +92,41 @@ async def test_without_a_plan_the_prompt_decides() -> None:
     assert 1 <= first.tokens_out <= 100
 
 
+async def test_a_stream_is_the_same_answer_word_by_word_in_the_same_time() -> None:
+    clock = VirtualClock(START)
+    whole = SimulatedProvider(1, clock, 40, 120, 0)
+    answer = await whole.complete("a prompt", "m", 100)
+    latency = clock.monotonic()
+
+    clock = VirtualClock(START)
+    provider = SimulatedProvider(1, clock, 40, 120, 0, first_token_share=0.4)
+    arrivals, items = [], []
+    async for item in provider.stream("a prompt", "m", 100):
+        arrivals.append(clock.monotonic() / latency)
+        items.append(item)
+    assert items[-1] == answer
+    assert items[:-1] == ["simulated", " answer", " of", f" {answer.tokens_out}", " tokens"]
+    assert arrivals == pytest.approx([0.4, 0.55, 0.7, 0.85, 1.0, 1.0])
+
+
+async def test_a_stream_fails_as_often_as_a_whole_answer_does_and_before_its_first_word() -> None:
+    clock = VirtualClock(START)
+    whole = [succeeded for _, succeeded in await run(SimulatedProvider(1, clock, 40, 120, 0.3), clock, 200)]
+    clock = VirtualClock(START)
+    provider = SimulatedProvider(1, clock, 40, 120, 0.3)
+    streamed = []
+    for _ in range(200):
+        words = []
+        try:
+            async for item in provider.stream("a prompt", "m", 100):
+                words.append(item)
+        except SimulatedProviderError:
+            assert words == []
+        streamed.append(bool(words))
+    assert streamed == whole
+    assert 30 < streamed.count(False) < 90
+
+
 def test_its_failures_are_retryable_and_free() -> None:
     provider = SimulatedProvider(1, VirtualClock(START), 40, 120, 1, name="sim-a")
     error = SimulatedProviderError("x")
@@ -107,3 +142,5 @@ def test_a_distribution_that_does_not_exist_is_refused() -> None:
         with pytest.raises(ConfigurationError, match="no lognormal"):
             lognormal_parameters(mean, p95)
     assert lognormal_parameters(100, 50)[1] == 0.0
+    with pytest.raises(ConfigurationError, match="between 0 and 1"):
+        SimulatedProvider(1, VirtualClock(START), 40, 120, 0, first_token_share=1.5)
