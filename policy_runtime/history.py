@@ -155,14 +155,16 @@ class LogFollower:
     def fold_new(self, ledger: Ledger) -> bool:
         """Fold what was appended since the last look, in whatever file it has ended up since; whether
         its present file brought anything."""
-        folded = False
+        folded, latest_missed_us = False, 0
         for chunk in self.tail.poll():
             if self.tail.left:  # earlier than this chunk, which is its successor's
-                self._fold_missed(ledger)
+                latest_missed_us = max(latest_missed_us, self._fold_missed(ledger))
             folded = True
             self._fold(ledger, chunk.data, chunk.offset, self.tail.head_of(chunk.source))
         if self.tail.left:
-            self._fold_missed(ledger)
+            latest_missed_us = max(latest_missed_us, self._fold_missed(ledger))
+        if latest_missed_us > ledger.last_decision_us:  # one of them was the successor of what was open
+            ledger.last_decision_us = latest_missed_us
         return folded
 
     def fold_since(self, ledger: Ledger, since_us: int) -> None:
@@ -192,11 +194,12 @@ class LogFollower:
         self.tail.left.append(LeftGeneration(b"", 0, begun_ns, None))
         self.fold_new(ledger)
 
-    def _fold_missed(self, ledger: Ledger) -> None:
+    def _fold_missed(self, ledger: Ledger) -> int:
         """Fold what was rotated away before this follower saw it: generations that came and went
         between two looks, and what a copy-truncate copied that had not been read yet.
 
-        Folding a line twice is harmless: ids that are known change nothing.
+        Folding a line twice is harmless: ids that are known change nothing. Returns the latest decision's
+        instant, for what is folded again must not make an earlier one the last.
         """
         left = self.tail.left
         self._read_before.extend(generation for generation in left if generation.head)
@@ -214,7 +217,7 @@ class LogFollower:
         finally:
             _close(generations)
         self.tail.left = []
-        ledger.last_decision_us = max(ledger.last_decision_us, last_decision_us)
+        return max(ledger.last_decision_us, last_decision_us)
 
     def _remember(self, generation: Generation, end: int) -> None:
         read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)

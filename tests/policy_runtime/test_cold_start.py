@@ -330,7 +330,7 @@ def spent_by_hand(bills: list[tuple[int, int]], now_us: int) -> int:
 def test_twin_without_looking_for_missed_generations_the_running_gate_forgets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LogFollower, "_fold_missed", lambda self, ledger: self.tail.left.clear())
+    monkeypatch.setattr(LogFollower, "_fold_missed", lambda self, ledger: self.tail.left.clear() or 0)
     traffic = Traffic(tmp_path, random.Random(1))
     running = traffic.state()
     running.current()
