@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from llmscope.event_log import (
     LogWriter,
     forget_descriptors_on_fork,
 )
-from llmscope.gateway.policies import get_model_for_tier, get_route_policy
+from llmscope.gateway.policies import AUTO_MODEL, get_model_for_tier, get_route_policy
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime import records
 from policy_runtime.admission import Admission, settle_held
@@ -123,11 +123,14 @@ class PolicyRuntime:
         model: str | None = None,
         tokens_in: int | None = None,
         max_output_tokens: int | None = None,
+        history: Sequence[str] = (),
     ) -> GatewayResult:
         """Decide, then call through llmscope at the effective tier.
 
         Args:
-            tokens_in: input tokens when they are known; else they are estimated from the prompt.
+            model: a model by name, or `auto` for any that the route's router may choose for the tier.
+            tokens_in: input tokens when they are known; else they are estimated from prompt and history.
+            history: the turns before the prompt, oldest first, for a route with a context budget.
 
         Raises:
             PolicyDenied: after the decision is on disk.
@@ -135,7 +138,12 @@ class PolicyRuntime:
         """
         from llmscope.gateway import client as gateway_client  # noqa: PLC0415  for who calls through it
         from llmscope.gateway.provider import get_provider  # noqa: PLC0415
+        from llmscope.gateway.runtime import current_runtime  # noqa: PLC0415
 
+        if model == AUTO_MODEL:
+            model = None
+        if history and tokens_in is None:
+            tokens_in = current_runtime().longest_prompt_tokens(route_name, prompt, history)
         get_model_for_tier(route_name, model_tier)
         get_provider(get_route_policy(route_name).provider_name)
         ask = ask_of(
@@ -161,6 +169,7 @@ class PolicyRuntime:
             max_output_tokens=max_output_tokens,
             clock=self.clock,
             telemetry_path=self.telemetry_path,
+            history=history,
         )
         self.catch_up()
         return result

@@ -6,6 +6,7 @@ acceptable (`judgement`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -89,8 +90,8 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
     how long its like have answered.
 
     The bound on the answer is the caller's, else the route's, else 500 tokens. The worst case is that the
-    dearest of the route's fallback models answers. Without a price the recent mean of the route and
-    namespace is reserved.
+    dearest of the models that may answer does (see `_worst_case`). Without a price the recent mean of the
+    route and namespace is reserved.
     """
     labels = ask.labels
     route_name = labels.route_name
@@ -108,12 +109,24 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
         expected = rate.cost_nano(ask.tokens_in, round(observed))
     if policy.reserve == "expected":
         reserved = expected
-    elif route is not None and route.fallbacks and ask.model is None:
-        for _, fallback in route.fallbacks:
-            other = price_of(fallback)
-            if other is not None:
-                reserved = max(reserved, other.cost_nano(ask.tokens_in, bound))
+    elif route is not None and ask.model is None and (route.fallbacks or route.candidates):
+        reserved = _worst_case(route, tier, reserved, ask.tokens_in, bound)
     return Quote(tier, provider or rate.provider, model, expected, reserved, bound, rate.price_version)
+
+
+def _worst_case(route: RoutePolicy, tier: str, reserved: int, tokens_in: int, bound: int) -> int:
+    """The most that a call can cost, nano-USD, given what it costs at the tier's own model: the dearest of
+    the models that may answer; in a cascade each candidate may be paid for before the last one answers."""
+
+    def costs(targets: Iterable[tuple[str, str]]) -> list[int]:
+        rates = [price_of(model) for _, model in targets]
+        return [rate.cost_nano(tokens_in, bound) for rate in rates if rate is not None]
+
+    candidates = costs(route.candidates.get(tier, ()))
+    fallbacks = max(costs(route.fallbacks), default=0)
+    if route.is_cascade:
+        return max(reserved, sum(candidates) + fallbacks)
+    return max(reserved, fallbacks, *candidates)
 
 
 def _model_for(

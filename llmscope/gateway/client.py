@@ -21,10 +21,10 @@ from llmscope.context import LLMRequestContext
 from llmscope.gateway import instrumentation, pipeline
 from llmscope.gateway.attempts import CallRecord, Reply, attempt_until_done, current_call
 from llmscope.gateway.call import Call
-from llmscope.gateway.policies import ModelTier, get_model_for_tier, get_route_policy
+from llmscope.gateway.policies import AUTO_MODEL, ModelTier, get_model_for_tier, get_route_policy
 from llmscope.gateway.provider import ProviderBase, get_provider
 from llmscope.gateway.runtime import current_runtime
-from llmscope.gateway.stages import AUTO_MODEL, Target
+from llmscope.gateway.stages import Target
 
 GatewayRouteName = str
 """The name of a route; `register_route` adds to the built-in ones."""

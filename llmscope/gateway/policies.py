@@ -13,6 +13,9 @@ from llmscope.errors import ConfigurationError
 ModelTier = str
 """`cheap`, `expensive`, or any other tier that a route configures."""
 
+AUTO_MODEL = "auto"
+"""Named instead of a model: any of the candidates that the route's router may choose among."""
+
 DEFAULT_MAX_OUTPUT_TOKENS = 500
 
 

@@ -9,13 +9,16 @@ first call; without a file every stage is off. What does not belong here: routes
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmscope.errors import ConfigurationError
 from llmscope.gateway.stages import NO_PARTS, RouteParts
+from llmscope.gateway.tokens import estimate_tokens
 
+# "Turn 12: " before each turn of a history.
+_TOKENS_PER_TURN_LABEL = 4
 DEFAULT_RUNTIME_PATH = "runtime.yaml"
 
 
@@ -34,6 +37,12 @@ class Runtime:
     def parts_of(self, route_name: str) -> RouteParts:
         """What calls on `route_name` pass through."""
         return self.routes.get(route_name, self.other_routes)
+
+    def longest_prompt_tokens(self, route_name: str, prompt: str, history: Sequence[str]) -> int:
+        """How long, in estimated tokens, the prompt of a conversation can become on a route."""
+        whole = estimate_tokens("\n".join([*history, prompt])) + _TOKENS_PER_TURN_LABEL * (len(history) + 1)
+        context = self.parts_of(route_name).context
+        return whole if context is None else min(whole, context.max_context_tokens)
 
 
 _current: list[Runtime] = []

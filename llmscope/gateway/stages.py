@@ -18,9 +18,6 @@ from typing import Literal, Protocol
 from llmscope.envelope import CircuitState
 
 Direction = Literal["in", "out"]
-AUTO_MODEL = "auto"
-"""Named instead of a model: any of the candidates that the route's router may choose among."""
-
 GuardAction = Literal["pass", "warn", "redact", "block"]
 
 
@@ -53,7 +50,11 @@ class FittedContext:
 
 
 class ContextBudget(Protocol):
-    """Makes a prompt of a conversation, within a number of tokens."""
+    """Makes a prompt of a conversation, within `max_context_tokens`."""
+
+    @property
+    def max_context_tokens(self) -> int:
+        """The most estimated tokens that a prompt may have."""
 
     async def fit(self, history: Sequence[str], message: str) -> FittedContext:
         """The prompt for `message` after `history` (oldest first).

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llmscope.errors import ConfigurationError
-from llmscope.gateway.stages import AUTO_MODEL, RoutingChoice, RoutingRequest, Target
+from llmscope.gateway.policies import AUTO_MODEL
+from llmscope.gateway.stages import RoutingChoice, RoutingRequest, Target
 
 CandidateTargets = Sequence[Target] | Mapping[str, Sequence[Target]]
 """The candidates of every tier alike, or tier → candidates."""

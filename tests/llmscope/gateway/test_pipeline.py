@@ -41,6 +41,8 @@ STEPS: list[str] = []
 class Joined:
     """A context that joins the turns."""
 
+    max_context_tokens = 100
+
     async def fit(self, history: Sequence[str], message: str) -> FittedContext:
         STEPS.append("context")
         return FittedContext("|".join([*history, message]), 3, "full", 0)
@@ -169,6 +171,8 @@ async def test_a_blocked_answer_was_paid_for(log: Path) -> None:
 
 async def test_a_context_that_does_not_fit_costs_nothing(log: Path) -> None:
     class Full:
+        max_context_tokens = 8192
+
         async def fit(self, history: Sequence[str], message: str) -> FittedContext:
             raise ContextTooLargeError(9000, 8192, "full")
 
