@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from llmscope.clock import Clock, SystemClock
+from llmscope.envelope import CircuitState
 from llmscope.errors import (
     CircuitOpen,
     ContextTooLargeError,
@@ -136,7 +137,7 @@ signature is a patch point that tests replace."""
 
 @dataclass
 class OpenAttempt:
-    """An attempt that the provider has begun to answer. Exactly one of the two is called, once.
+    """An attempt that the provider has begun to answer. `succeed` or `fail` is called, once.
 
     Attributes:
         started: when it began, monotonic seconds.
@@ -147,6 +148,15 @@ class OpenAttempt:
     model: str
     started: float
     permit: Permit | None
+
+    def begin(self) -> None:
+        """Its first piece has come. That answers a probe: a circuit does not wait for the end of a long
+        answer, or for a slow reader of it."""
+        breaker = _breaker(self.record, str(self.provider.provider_name))
+        now = self.record.clock.monotonic()
+        if breaker is not None and breaker.state(now) is CircuitState.HALF_OPEN:
+            _settle(self.permit, None, self.record)
+            self.permit = None
 
     def succeed(self) -> None:
         """It was answered to the end."""

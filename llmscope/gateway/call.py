@@ -187,7 +187,7 @@ class Call:
         answer = self.answers[-1]
         envelope.provider_selected, envelope.model_selected = answer.provider, answer.model
         envelope.finish_reason = answer.finish_reason
-        self._bill(envelope)
+        self.bill(envelope)
         return envelope
 
     def error_envelope(self, error: BaseException) -> LLMRequestEnvelope:
@@ -196,14 +196,14 @@ class Call:
         envelope = self._envelope()
         envelope.status = EnvelopeStatus.DENIED if isinstance(error, GuardBlocked) else EnvelopeStatus.ERROR
         envelope.error_type = category_of(self.provider, error)
-        self._bill(envelope)
+        self.bill(envelope)
         was_left = self.has_asked and not isinstance(error, Exception)
         if was_left or self.may_be_billed or self.record.may_be_billed:
             envelope.estimated_cost_usd, envelope.cost_source = None, CostSource.DEGRADED_UNKNOWN
             envelope.price_version = None
         return envelope
 
-    def _bill(self, envelope: LLMRequestEnvelope) -> None:
+    def bill(self, envelope: LLMRequestEnvelope) -> None:
         """Tokens and cost of every answer that was bought; the sum is unknown if one of them is."""
         answers = self.answers
         envelope.tokens_in = sum(answer.tokens_in for answer in answers)

@@ -18,6 +18,7 @@ from typing import Any
 
 from llmscope.clock import Clock, SystemClock
 from llmscope.context import LLMRequestContext
+from llmscope.envelope import LLMRequestEnvelope
 from llmscope.gateway import instrumentation, pipeline
 from llmscope.gateway.attempts import CallRecord, Reply, attempt_until_done, current_call
 from llmscope.gateway.call import Call
@@ -122,6 +123,11 @@ async def call_llm(
         envelope.trace_id, envelope.span_id = trace_id, span_id
         span.set(call.response_attributes(envelope))
         await call.tell(envelope)
+    return result_of(call, text, envelope)
+
+
+def result_of(call: Call, text: str, envelope: LLMRequestEnvelope) -> GatewayResult:
+    """What the caller of an answered call gets."""
     return GatewayResult(
         text=text,
         selected_model=str(envelope.model_selected),

@@ -61,6 +61,22 @@ class CallSpan:
         self._span.set_attribute(semconv.ATTR_ERROR_TYPE, error_class)
         self._span.set_attribute(semconv.ATTR_GATEWAY_ERROR_CATEGORY, category)
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make it the current span while the block runs. In a generator the block must not hold a `yield`."""
+        if self._span is None:
+            yield
+            return
+        from opentelemetry.trace import use_span  # noqa: PLC0415
+
+        with use_span(self._span, record_exception=False, set_status_on_exception=False):
+            yield
+
+    def end(self) -> None:
+        """End a span that `start_call_span` has started."""
+        if self._span is not None:
+            self._span.end()
+
 
 _instruments: list[Instruments | None] = []
 
@@ -92,25 +108,34 @@ def _from_global_providers() -> Instruments | None:
 
 @contextmanager
 def call_span(model: str, attributes: Mapping[str, AttrValue | None] | None = None) -> Iterator[CallSpan]:
-    """A CLIENT span named `chat {model}`, current while the block runs.
+    """The span of `start_call_span`, current while the block runs and ended behind it."""
+    span = start_call_span(model, attributes)
+    try:
+        with span.current():
+            yield span
+    finally:
+        span.end()
+
+
+def start_call_span(model: str, attributes: Mapping[str, AttrValue | None] | None = None) -> CallSpan:
+    """A CLIENT span named `chat {model}`; whoever starts it ends it.
 
     Args:
         attributes: what is known before it begins; a sampler sees these and no later ones.
     """
     ours = instruments()
     if ours is None:
-        yield CallSpan(None)
-        return
+        return CallSpan(None)
     from opentelemetry.trace import SpanKind  # noqa: PLC0415
 
-    with ours.tracer.start_as_current_span(
+    span = ours.tracer.start_span(
         f"{semconv.VAL_GEN_AI_OPERATION_CHAT} {model}",
         kind=SpanKind.CLIENT,
         attributes=_known(attributes or {}),
         record_exception=False,
         set_status_on_exception=False,
-    ) as span:
-        yield CallSpan(span)
+    )
+    return CallSpan(span)
 
 
 @contextmanager

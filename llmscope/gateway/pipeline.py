@@ -47,17 +47,22 @@ async def answer(call: Call, ask: Ask) -> str:
         CircuitOpen, DeadlineExceeded: see `attempts`.
         Exception: the provider's own, of the last target tried.
     """
+    await prepare(call)
+    cache = call.parts.cache
+    return await (buy(call, ask) if cache is None else _from_cache(call, ask, cache))
+
+
+async def prepare(call: Call) -> None:
+    """What happens to the prompt before anything is looked for or bought; raises what `answer` does."""
     parts = call.parts
     if parts.context is not None:
         call.prompt = (await parts.context.fit(call.history, call.prompt)).prompt
     if parts.guards:
         call.prompt = await guarded(call, call.prompt, "in")
-    if parts.cache is not None:
-        return await _from_cache(call, ask, parts.cache)
-    return await _buy(call, ask)
 
 
-async def _buy(call: Call, ask: Ask) -> str:
+async def buy(call: Call, ask: Ask) -> str:
+    """An answer from a provider, for the caller; raises what `answer` does."""
     route(call)
     bought = await _first_good_answer(call, ask)
     if call.parts.guards:
@@ -81,23 +86,27 @@ async def guarded(call: Call, text: str, direction: Direction) -> str:
 
 
 async def _from_cache(call: Call, ask: Ask, cache: ResponseCache) -> str:
-    async def buy() -> CachedAnswer:
-        text = await _buy(call, ask)
-        bought = call.answers[-1]
-        costs = [step.cost_nano for step in call.answers]
-        return CachedAnswer(
-            text=text,
-            provider=bought.provider,
-            model=bought.model,
-            tokens_in=bought.tokens_in,
-            tokens_out=bought.tokens_out,
-            finish_reason=bought.finish_reason,
-            cost_nano=None if None in costs else sum(cost for cost in costs if cost is not None),
-            is_cacheable=bought.finish_reason in _WHOLE,
-        )
+    async def bought() -> CachedAnswer:
+        return cacheable(call, await buy(call, ask))
 
-    call.outcome = await cache.answer(cache_query(call), buy, call.record.clock.monotonic())
+    call.outcome = await cache.answer(cache_query(call), bought, call.record.clock.monotonic())
     return call.outcome.answer.text
+
+
+def cacheable(call: Call, text: str) -> CachedAnswer:
+    """What was bought for `call` as a cache takes it; `text` is what the guards left of it."""
+    bought = call.answers[-1]
+    costs = [step.cost_nano for step in call.answers]
+    return CachedAnswer(
+        text=text,
+        provider=bought.provider,
+        model=bought.model,
+        tokens_in=bought.tokens_in,
+        tokens_out=bought.tokens_out,
+        finish_reason=bought.finish_reason,
+        cost_nano=None if None in costs else sum(cost for cost in costs if cost is not None),
+        is_cacheable=bought.finish_reason in _WHOLE,
+    )
 
 
 def cache_query(call: Call) -> CacheQuery:
