@@ -39,11 +39,11 @@ WORKBOOK_WINDOWS = (
     BurnWindow(3 * _DAY, 6 * _HOUR, 1.0),
 )
 """The workbook's three pairs. With an SLO of 1 % errors the fastest needs 14.4 % of an hour to fail: after
-an hour of health it sees a total outage after 8 min 38 s."""
+hours of health it sees a total outage after 8 min 38 s."""
 
-QUICK_WINDOW = BurnWindow(5 * _MINUTE, 25.0, 14.4)
+QUICK_WINDOW = BurnWindow(_MINUTE, 5.0, 14.4)
 """A pair of the same form (the short window a twelfth of the long one) for a router, which may act on less
-than what wakes a person: the same outage is seen after 43 s."""
+than what wakes a person: the same outage is seen after 9 s, or as many more as it takes for 20 calls."""
 
 DEFAULT_WINDOWS = (QUICK_WINDOW, *WORKBOOK_WINDOWS)
 
@@ -60,10 +60,13 @@ class BurnMeter:
 
     It begins to burn when, for one pair of windows, both rates are above the threshold, the long window
     holds at least `minimum_sample` calls, and its count is no chance: at a share of threshold × SLO such
-    a count would be seen at most once in a thousand. It stops when so many calls in a row were good that
-    a target still burning at that threshold would manage them once in twenty (20 calls at 14.4 % bad, 49
-    at 6 %, 299 at 1 %), at least `minimum_sample`; then it starts from a clean sheet, for what it burned
-    before says nothing of the recovered target.
+    a count would be seen at most once in a thousand. A pair whose short window is longer than the target
+    has been watched says nothing yet, for it sees what the shorter ones see; the shortest always speaks.
+
+    It stops when so many calls in a row were good that a target still burning at the highest threshold
+    found exceeded would manage them once in twenty (20 calls at 14.4 % bad, 49 at 6 %, 299 at 1 %), at
+    least `minimum_sample`; then it starts from a clean sheet, for what it burned before says nothing of
+    the recovered target.
 
     Not safe for threads by itself; the policy holds a lock.
 
@@ -73,7 +76,7 @@ class BurnMeter:
         minimum_sample: fewer calls than this show nothing.
 
     Attributes:
-        burning: the pair that found it burning, or None.
+        burning: the pair with the highest threshold that found it burning, or None.
 
     Raises:
         ConfigurationError: a share, threshold or window that can never be met.
@@ -85,7 +88,9 @@ class BurnMeter:
         "_good_in_a_row",
         "_good_to_recover",
         "_minimum_sample",
+        "_shortest_seconds",
         "_tests",
+        "_watched_since",
         "burning",
     )
 
@@ -111,18 +116,28 @@ class BurnMeter:
         self._minimum_sample = minimum_sample
         lengths = {w.long_seconds for w in windows} | {w.short_seconds for w in windows}
         self._counts = {length: RollingCounts(length) for length in sorted(lengths)}
-        self._tests = [(window, ShareTest(window.threshold * allowed_share)) for window in windows]
+        # The highest threshold first: it is the one that recovery is measured by.
+        ordered = sorted(windows, key=lambda window: (-window.threshold, window.short_seconds))
+        self._tests = [(window, ShareTest(window.threshold * allowed_share)) for window in ordered]
+        self._shortest_seconds = min(window.short_seconds for window in windows)
+        self._watched_since: float | None = None
         self.burning: BurnWindow | None = None
         self._good_in_a_row = 0
         self._good_to_recover = 0
 
     def observe(self, is_bad: bool, now_seconds: float) -> bool:
         """Count one call; whether the target has just begun or stopped to burn."""
+        if self._watched_since is None:
+            self._watched_since = now_seconds
         for counts in self._counts.values():
             counts.observe(is_bad, now_seconds)
-        if self.burning is not None:
-            return self._look_for_recovery(is_bad)
-        return is_bad and self._look_for_burning()
+        was_burning = self.burning is not None
+        if is_bad:
+            self._good_in_a_row = 0
+            self._look_for_burning(now_seconds - self._watched_since)
+        elif was_burning:
+            self._look_for_recovery()
+        return was_burning != (self.burning is not None)
 
     def rate(self, window_seconds: float, now_seconds: float) -> float:
         """The burn rate over one of the windows; 0 without calls.
@@ -145,29 +160,29 @@ class BurnMeter:
     def _rate(self, counts: RollingCounts) -> float:
         return counts.bad / counts.calls / self._allowed_share if counts.calls else 0.0
 
-    def _look_for_burning(self) -> bool:
+    def _look_for_burning(self, watched_seconds: float) -> None:
         for window, test in self._tests:
-            long = self._counts[window.long_seconds]
-            if long.calls < self._minimum_sample or self._rate(long) <= window.threshold:
+            if self.burning is not None and window.threshold <= self.burning.threshold:
+                return
+            if window.short_seconds > max(watched_seconds, self._shortest_seconds):
                 continue
-            if self._rate(self._counts[window.short_seconds]) <= window.threshold:
+            long, short = self._counts[window.long_seconds], self._counts[window.short_seconds]
+            if long.calls < self._minimum_sample:
+                continue
+            if min(self._rate(long), self._rate(short)) <= window.threshold:
                 continue
             if test.is_above(long.bad, long.calls, _CHANCE_OF_FALSE_ALARM):
                 self.burning = window
-                self._good_in_a_row = 0
                 to_refute = good_run_to_refute(test.bound, _CHANCE_OF_FALSE_RECOVERY)
                 self._good_to_recover = max(self._minimum_sample, to_refute)
-                return True
-        return False
+                return
 
-    def _look_for_recovery(self, is_bad: bool) -> bool:
-        self._good_in_a_row = 0 if is_bad else self._good_in_a_row + 1
-        if self._good_in_a_row < self._good_to_recover:
-            return False
-        self.burning = None
-        for counts in self._counts.values():
-            counts.clear()
-        return True
+    def _look_for_recovery(self) -> None:
+        self._good_in_a_row += 1
+        if self._good_in_a_row >= self._good_to_recover:
+            self.burning = self._watched_since = None
+            for counts in self._counts.values():
+                counts.clear()
 
 
 def _span(seconds: float) -> str:
