@@ -1,0 +1,205 @@
+"""Cards, social security numbers and phone numbers in a text.
+
+All of them are digits in groups, and most digits in groups are none of them: dates, prices, times, order
+numbers, versions, addresses of machines. What tells them apart is their checksum (cards), the numbers that
+were never given out (social security numbers), and the ways in which people write phone numbers: with a
+country code, with the area in brackets, with a leading 0, in the groups of a country, or behind a word such
+as "tel".
+
+What does not belong here: numbers with letters in them (`addresses`), checksums (`checksums`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from llmscope.gateway.guards.checksums import is_card_number
+from llmscope.gateway.guards.findings import CONTEXT_CHARACTERS, Finding, PiiKind
+
+_BLANK = r"[ \u00a0\u202f]"
+_HYPHEN = r"\-\u2010-\u2013"
+# Between two groups of digits stands one sign, perhaps between blanks, or up to two blanks.
+_SEPARATOR = rf"(?:{_BLANK}?[./{_HYPHEN}\u00b7]{_BLANK}?|{_BLANK}{{1,2}})"
+# A further digit behind at most three other characters of a number: one way to match, whatever the groups.
+_MORE = rf"(?:[ \u00a0\u202f()./{_HYPHEN}\u00b7]{{0,3}}[0-9])"
+_RUN = re.compile(rf"[+(]{{0,2}}[0-9]{_MORE}{{6,}}")
+# Where in a run a number may begin: not inside a word, a decimal fraction, a time or a longer number.
+_START = re.compile(rf"[+(](?<![0-9][+(])|[0-9](?<!\w[0-9])(?<![0-9][.,:/{_HYPHEN}][0-9])")
+# The end of a text that more text may make such a number of, or a longer one.
+_OPEN = re.compile(rf"[+(]{{1,2}}\Z|[+(]{{0,2}}[0-9][0-9 \u00a0\u202f()./{_HYPHEN}\u00b7]*[,:]?\Z")
+# The longest number has 19 digits with three characters between two of them; behind a bracket and a sign,
+# and with two more characters that tell that it ends.
+_REACH = 2 + 19 + 18 * 3 + 2
+
+_PHONE_WORD = re.compile(
+    r"(?<![^\W_])(?:(?:tele)?(?:phones?|fon[oe]?s?|fax)|tel|mobil[e]?|cell|celular|handy|hotline|whatsapp|sms|"
+    r"call|calling|ring|dial|portable|m[oó]vil|t[eé]l(?:[eé]phone)?|ph|rückruf|appeler|llamar|landline|pager|"
+    r"reach (?:me|us|him|her|them)|text me|nummer|durchwahl)(?![^\W_]|\])[^0-9\n]{0,24}\Z",
+    re.IGNORECASE,
+)
+_SSN_WORD = re.compile(
+    r"(?<![^\W_])(?:ssns?|social|soc\.? ?sec|sozialversicherung\w*)(?![^\W_]|\])[^0-9\n]{0,28}\Z",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"(?:19|20)\d\d[.\-/ ]?(?:0[1-9]|1[0-2])[.\-/ ]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
+    r"|(?:0?[1-9]|[12]\d|3[01])[.\-/](?:0?[1-9]|[12]\d|3[01])[.\-/](?:19|20)\d\d(?!\d)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """One way to write a number.
+
+    Attributes:
+        accept: given the text and a match of `pattern`, where the number ends; None if it is none.
+    """
+
+    kind: PiiKind
+    pattern: re.Pattern[str]
+    accept: Callable[[str, re.Match[str]], int | None]
+
+
+def _digits(text: str) -> str:
+    return re.sub(r"[^0-9]", "", text)
+
+
+def _follows(word: re.Pattern[str], text: str, begin: int) -> bool:
+    return word.search(text[max(0, begin - CONTEXT_CHARACTERS) : begin]) is not None
+
+
+def _card(text: str, match: re.Match[str]) -> int | None:
+    del text
+    return match.end() if is_card_number(_digits(match[0])) else None
+
+
+def _as_it_is(text: str, match: re.Match[str]) -> int | None:
+    del text
+    return match.end()
+
+
+def _ssn_behind_its_word(text: str, match: re.Match[str]) -> int | None:
+    return match.end() if _follows(_SSN_WORD, text, match.start()) else None
+
+
+def _of_length(least: int, most: int) -> Callable[[str, re.Match[str]], int | None]:
+    """Accepts so many digits; of more, the leading groups that are no more."""
+
+    def accept(text: str, match: re.Match[str]) -> int | None:
+        del text
+        count, end = 0, None
+        for group in re.finditer(r"[0-9]+", match[0]):
+            count += len(group[0])
+            if count > most:
+                break
+            if count >= least:
+                end = match.start() + group.end()
+        return end
+
+    return accept
+
+
+def _national(text: str, match: re.Match[str]) -> int | None:
+    """A leading 0: the area may be set apart by another sign than the rest, the rest has one throughout."""
+    separators = [separator.strip() for separator in re.findall(r"[^0-9]+", match[0])]
+    if len(set(separators[1:])) > 1 or _DATE.match(match[0]):
+        return None
+    return _of_length(9, 12)(text, match)
+
+
+def _phone_behind_its_word(text: str, match: re.Match[str]) -> int | None:
+    if _DATE.match(match[0]) or not _follows(_PHONE_WORD, text, match.start()):
+        return None
+    return _of_length(7, 15)(text, match)
+
+
+_ENDS = r"(?!\w)(?![.,:/\-][0-9])"
+_SSN_NUMBER = r"(?!000|666|9)[0-9]{{3}}{0}(?!00)[0-9]{{2}}{1}(?!0000)[0-9]{{4}}"
+_EXCHANGE = rf"[ ./{_HYPHEN}]"
+
+
+def _shape(
+    kind: PiiKind, pattern: str, accept: Callable[[str, re.Match[str]], int | None] = _as_it_is
+) -> _Shape:
+    return _Shape(kind, re.compile(pattern), accept)
+
+
+# At one place the first that fits is taken.
+_SHAPES = (
+    _shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{3}}{_SEPARATOR}[0-9]{{1,3}}(?!\w)", _card),
+    _shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{3}}(?!\w)", _card),
+    _shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{2}}{_SEPARATOR}[0-9]{{1,3}}(?!\w)", _card),
+    _shape("card", rf"[0-9]{{4}}{_SEPARATOR}[0-9]{{6}}{_SEPARATOR}[0-9]{{4,5}}(?!\w)", _card),
+    _shape("card", rf"[0-9]{{8}}{_SEPARATOR}[0-9]{{8}}(?!\w)", _card),
+    _shape("card", r"[0-9]{13,19}(?!\w)", _card),
+    _shape("ssn", _SSN_NUMBER.format(rf"[{_HYPHEN}]", rf"[{_HYPHEN}]") + r"(?!\w|-[0-9])"),
+    _shape("ssn", _SSN_NUMBER.format(r"[ .\-]?", r"[ .\-]?") + r"(?!\w)", _ssn_behind_its_word),
+    # With a country code, the trunk prefix in brackets allowed: +49 (0)30 1234567.
+    _shape("phone", rf"\(?\+[1-9]{_MORE}{{7,14}}(?!\w)", _of_length(8, 15)),
+    _shape("phone", rf"00[1-9][0-9]{{0,2}}{_SEPARATOR}\(?[0-9]{_MORE}{{6,12}}(?!\w)", _of_length(10, 17)),
+    # North America: area and exchange begin with 2 to 9.
+    _shape(
+        "phone",
+        rf"(?:1{_EXCHANGE})?(?:\([2-9][0-9]{{2}}\) ?|[2-9][0-9]{{2}}{_EXCHANGE})"
+        rf"[2-9][0-9]{{2}}{_EXCHANGE}[0-9]{{4}}{_ENDS}",
+    ),
+    # The area in brackets: (030) 1234567, (11) 91234-5678.
+    _shape(
+        "phone",
+        rf"\((?:0[0-9]{{1,5}}|[1-9][0-9]{{1,2}})\){_SEPARATOR}?[0-9]{{3,8}}"
+        rf"(?:{_SEPARATOR}[0-9]{{2,5}}){{0,4}}(?!\w)",
+        _of_length(8, 12),
+    ),
+    # A leading 0 and groups: 020 7946 0958, 06.12.34.56.78, 0171-1234567.
+    _shape(
+        "phone",
+        rf"0[1-9][0-9]{{0,4}}{_SEPARATOR}[0-9]{{2,8}}(?:{_SEPARATOR}[0-9]{{2,5}}){{0,4}}{_ENDS}",
+        _national,
+    ),
+    # India 98765 43210; China 138 1234 5678.
+    _shape("phone", rf"(?:[6-9][0-9]{{4}}[ -][0-9]{{5}}|1[3-9][0-9][ -][0-9]{{4}}[ -][0-9]{{4}}){_ENDS}"),
+    # Anything with seven to fifteen digits behind a word that says so.
+    _shape("phone", rf"\(?[0-9]{_MORE}{{6,14}}(?!\w)", _phone_behind_its_word),
+)
+
+
+class NumberFinder:
+    """Finds the numbers of some kinds.
+
+    Args:
+        kinds: any of `card`, `ssn`, `phone`; others are not looked for here.
+    """
+
+    KINDS: tuple[PiiKind, ...] = ("card", "ssn", "phone")
+
+    def __init__(self, kinds: Collection[PiiKind]) -> None:
+        self._shapes = tuple(shape for shape in _SHAPES if shape.kind in kinds)
+        # Most places fit no shape: one look tells.
+        self._any = re.compile("|".join(f"(?:{shape.pattern.pattern})" for shape in self._shapes))
+
+    def first_from(self, text: str, begin: int) -> Finding | None:
+        """The first number that lies in `text[begin:]`."""
+        for run in _RUN.finditer(text, begin):
+            for start in _START.finditer(text, run.start(), run.end()):
+                found = self._at(text, start.start())
+                if found is not None:
+                    return found
+        return None
+
+    def _at(self, text: str, begin: int) -> Finding | None:
+        if self._any.match(text, begin) is None:
+            return None
+        for shape in self._shapes:
+            match = shape.pattern.match(text, begin)
+            end = shape.accept(text, match) if match else None
+            if end is not None:
+                return Finding(shape.kind, begin, end)
+        return None
+
+    def open_from(self, text: str, begin: int) -> int:
+        """Where something begins that more text may make a number, or a longer one; `len(text)` if
+        nowhere."""
+        opened = _OPEN.search(text, max(begin, len(text) - _REACH))
+        return opened.start() if opened else len(text)
