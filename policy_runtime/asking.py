@@ -18,6 +18,9 @@ from policy_runtime.labels import Labels, labels_for
 if TYPE_CHECKING:
     from policy_runtime.policy import Policy
 
+# A random hex digit with its two highest bits made 10, as RFC 9562 marks its variant.
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """One request as put to the gate, checked but not yet judged."""
@@ -75,7 +78,7 @@ def ask_of(
 def new_request_id() -> str:
     """A random UUID (RFC 9562, version 4) as text, at half the price of the standard library's object."""
     digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 3]
+    variant = _VARIANTS[digits[16]]
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 

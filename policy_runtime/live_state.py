@@ -47,18 +47,19 @@ class LiveState:
         ledger = self._ledger
         try:
             if ledger is None:
-                ledger = self._start(to_micros(self._clock.now()))
+                ledger = self._start(self._clock_us())
             else:
                 self._fold_new(ledger)
-            now_us = to_micros(self._clock.now())
+            now_us = self._clock_us()
             if now_us < ledger.now_us - CLOCK_TOLERANCE_US:
                 # Time stepped back: what had left the windows at the later instant belongs to them again.
                 ledger = self._start(now_us)
+                now_us = self._clock_us()
         except OSError as exc:
             logger.error("the logs cannot be read: %s", exc)
             degraded = f"read: {exc.strerror}"
             ledger = self._ledger or ledger or Ledger(self.policy)
-        now_us = to_micros(self._clock.now())
+            now_us = self._clock_us()
         if ledger.last_decision_us > now_us:
             if ledger.last_decision_us - now_us <= CLOCK_TOLERANCE_US:
                 now_us = ledger.last_decision_us
@@ -100,10 +101,15 @@ class LiveState:
         position = self._telemetry[0].tail.position if self._telemetry else None
         return None if position is None else TelemetryPosition(position.fingerprint, position.offset)
 
+    def _clock_us(self) -> int:
+        return to_micros(self._clock.now())
+
     def _fold_new(self, ledger: Ledger) -> None:
         # Of telemetry that is new the followers fold the decisions first.
-        folded = [follower.fold_new(ledger) for follower in self._telemetry]
-        if self._decisions is not None and not any(folded):
+        folded = False
+        for follower in self._telemetry:
+            folded |= follower.fold_new(ledger)
+        if self._decisions is not None and not folded:
             self._decisions.fold_new(ledger)
 
     def _start(self, now_us: int) -> Ledger:

@@ -63,7 +63,7 @@ class RollingWindow:
     A bucket leaves when its last instant has left: late by up to one bucket, never early.
     """
 
-    __slots__ = ("_buckets", "_first_live", "_order", "_total", "bucket_us", "period_us")
+    __slots__ = ("_buckets", "_first_live", "_leaves_us", "_order", "_total", "bucket_us", "period_us")
 
     def __init__(self, period_us: int) -> None:
         self.period_us = period_us
@@ -71,6 +71,7 @@ class RollingWindow:
         self._buckets: dict[int, int] = {}
         self._order: list[int] = []
         self._first_live = -(1 << 62)
+        self._leaves_us = -(1 << 62)  # when the first live bucket leaves
         self._total = 0
 
     def add(self, at_us: int, amount: int) -> None:
@@ -85,9 +86,9 @@ class RollingWindow:
         self._total += amount
 
     def total_at(self, now_us: int) -> int:
-        first_live = (now_us - self.period_us) // self.bucket_us
-        if first_live > self._first_live:
-            self._first_live = first_live
+        if now_us >= self._leaves_us:
+            self._first_live = first_live = (now_us - self.period_us) // self.bucket_us
+            self._leaves_us = (first_live + 1) * self.bucket_us + self.period_us
             order = self._order
             while order and order[0] < first_live:
                 self._total -= self._buckets.pop(heapq.heappop(order))

@@ -19,6 +19,7 @@ from typing import Protocol
 # after tens of microseconds, a stopped holder should not be spun on.
 FIRST_WAIT_SECONDS = 50e-6
 LONGEST_WAIT_SECONDS = 2e-3
+_EXCLUSIVE_OR_FAIL = fcntl.LOCK_EX | fcntl.LOCK_NB
 
 
 class ForgetsDescriptors(Protocol):
@@ -76,7 +77,7 @@ class AdmissionLock:
             if self._fd is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, _EXCLUSIVE_OR_FAIL)
         except BlockingIOError:
             self._thread_lock.release()
             return False

@@ -90,7 +90,8 @@ class _OpenLog:
     overlap: bytes = b""
     overlong: bool = False
     empty: bool = False
-    fingerprint: Fingerprint | None = None
+    known_as: str = ""  # the fingerprint of the first `known_by` bytes
+    known_by: int = -1
     head: bytes = b""
     modified_ns: int = 0
     retired_at: float = 0.0
@@ -251,15 +252,14 @@ class LogTail:
         current = self._open
         if current is None:
             return self._last_position
-        fingerprint = current.fingerprint
-        if fingerprint is None or fingerprint.length != len(current.head):
+        if current.known_by != len(current.head):
             # Of what has been read, not of what is there now: that may be another file's beginning already.
-            fingerprint = current.fingerprint = fingerprint_of(current.head)
-        return Position(str(fingerprint), current.offset)
+            current.known_as, current.known_by = str(fingerprint_of(current.head)), len(current.head)
+        return Position(current.known_as, current.offset)
 
     @property
     def end(self) -> FileEnd | None:
-        """The file that the last poll saw at the path, read up to the end of a line; None when it saw none."""
+        """The file that the last poll saw at the path, read to the end of a line; None when it saw none."""
         current = self._open
         if current is None or current.overlong or not self._is_at_path:
             return None
@@ -373,7 +373,7 @@ class LogTail:
         self.left.append(LeftGeneration(log.head, log.offset, log.modified_ns, None))
         self._generations += 1
         log.source, log.offset, log.overlap, log.overlong = self._generations, 0, b"", False
-        log.fingerprint, log.head = None, b""
+        log.known_by, log.head = -1, b""
 
     def _remember_overlap(self, log: _OpenLog) -> None:
         stat = os.fstat(log.fd)
