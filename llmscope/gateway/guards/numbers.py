@@ -36,11 +36,11 @@ _REACH = 2 + 19 + 18 * 3 + 2
 _PHONE_WORD = re.compile(
     r"(?<![^\W_])(?:(?:tele)?(?:phones?|fon[oe]?s?|fax)|tel|mobil[e]?|cell|celular|handy|hotline|whatsapp|sms|"
     r"call|calling|ring|dial|portable|m[oó]vil|t[eé]l(?:[eé]phone)?|ph|rückruf|appeler|llamar|landline|pager|"
-    r"reach (?:me|us|him|her|them)|text me|nummer|durchwahl)(?![^\W_]|\])[^0-9\n]{0,24}\Z",
+    r"reach (?:me|us|him|her|them)|text me|nummer|durchwahl)(?![^\W_])[^]0-9\n]{0,24}\Z",
     re.IGNORECASE,
 )
 _SSN_WORD = re.compile(
-    r"(?<![^\W_])(?:ssns?|social|soc\.? ?sec|sozialversicherung\w*)(?![^\W_]|\])[^0-9\n]{0,28}\Z",
+    r"(?<![^\W_])(?:ssns?|social|soc\.? ?sec|sozialversicherung\w*)(?![^\W_])[^]0-9\n]{0,28}\Z",
     re.IGNORECASE,
 )
 _DATE = re.compile(
