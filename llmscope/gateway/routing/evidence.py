@@ -17,7 +17,8 @@ import math
 
 # The highest rung: a target that always fails.
 _TOP_SHARE = 0.99
-_RUNG_RATIO = 1.5
+_RUNG_RATIO = 1.3
+_LEAST_RATIO = 1.1
 
 
 class ShareTest:
@@ -26,12 +27,12 @@ class ShareTest:
     Args:
         bound: the share that would still do, above 0 and below 0.99.
         least_ratio: the lowest share on the ladder, in multiples of the bound. The rungs above are each
-            half as high again, up to 0.99.
+            0.3 times higher than the one below, up to 0.99.
     """
 
     __slots__ = ("_rungs", "bound")
 
-    def __init__(self, bound: float, least_ratio: float = _RUNG_RATIO) -> None:
+    def __init__(self, bound: float, least_ratio: float = _LEAST_RATIO) -> None:
         self.bound = bound
         shares = []
         share = bound * least_ratio

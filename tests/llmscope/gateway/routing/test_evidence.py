@@ -52,7 +52,7 @@ def test_what_is_far_above_is_found_out_soon() -> None:
 
 def test_the_ratio_is_that_of_the_binomial_likelihoods() -> None:
     test, bad, calls, bound = ShareTest(0.02, 2.0), 4, 60, 0.02
-    shares = [0.04 * 1.5**rung for rung in range(8) if 0.04 * 1.5**rung < 0.99] + [0.99]
+    shares = [0.04 * 1.3**rung for rung in range(20) if 0.04 * 1.3**rung < 0.99] + [0.99]
     ratio = sum(stats.binom.pmf(bad, calls, share) for share in shares) / len(shares)
     assert test.log_ratio(bad, calls) == pytest.approx(math.log(ratio / stats.binom.pmf(bad, calls, bound)))
 
