@@ -233,7 +233,9 @@ def reader_for(log: Log) -> LineReader:
     if log == "telemetry":
         usd = dict.fromkeys(("estimated_cost_usd", "cost_usd"), _Usd)
         counts = dict.fromkeys(("tokens_in", "tokens_out"), _Count)
-        numbers = dict.fromkeys(("latency_ms", "retry_count"), _Number)
+        numbers = dict.fromkeys(
+            ("latency_ms", "retry_count", "cache_read_tokens", "cache_write_tokens"), _Number
+        )
         stricter = {**usd, **counts, **numbers, "tokens": _Tokens | None}
         fast = _row_type(TelemetryLine, stricter, _TELEMETRY_ORDER)
         lenient = _row_type(TelemetryLine, {}, _TELEMETRY_ORDER)

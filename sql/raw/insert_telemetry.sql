@@ -40,6 +40,10 @@ FROM (
         "retry_count": "DOUBLE",
         "cache_hit": "BOOLEAN",
         "price_version": "VARCHAR",
+        "cache_read_tokens": "DOUBLE",
+        "cache_write_tokens": "DOUBLE",
+        "circuit_state": "VARCHAR",
+        "circuit_breaker_state": "VARCHAR",
         "attempts": [{"provider": "VARCHAR", "model": "VARCHAR", "latency_ms": "DOUBLE", "status": "VARCHAR", "error_type": "VARCHAR"}],
         "audit_tags": {"tenant_id": "VARCHAR", "caller_id": "VARCHAR", "use_case": "VARCHAR", "feature_id": "VARCHAR", "experiment_id": "VARCHAR", "budget_namespace": "VARCHAR"},
         "metadata": {"tenant_id": "VARCHAR", "caller_id": "VARCHAR", "use_case": "VARCHAR", "feature_id": "VARCHAR", "experiment_id": "VARCHAR", "budget_namespace": "VARCHAR"}

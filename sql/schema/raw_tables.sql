@@ -69,6 +69,10 @@ CREATE TABLE IF NOT EXISTS raw.telemetry (
     retry_count DOUBLE,
     cache_hit BOOLEAN,
     price_version VARCHAR,
+    cache_read_tokens DOUBLE,               -- as written; staging keeps what can be a part of the input
+    cache_write_tokens DOUBLE,
+    circuit_state VARCHAR,
+    circuit_breaker_state VARCHAR,          -- the same in the monitor dialect
     attempts STRUCT(
         provider VARCHAR, model VARCHAR, latency_ms DOUBLE, status VARCHAR, error_type VARCHAR
     )[],

@@ -53,6 +53,17 @@ normalised AS (
         nullif(model_tier, '') AS model_tier,
         coalesce(tokens_in, tokens.input) AS tokens_in,
         coalesce(tokens_out, tokens.output) AS tokens_out,
+        -- Parts of the input; what cannot be one says nothing.
+        CASE
+            WHEN cache_read_tokens BETWEEN 0 AND coalesce(tokens_in, tokens.input)
+                AND cache_read_tokens = floor(cache_read_tokens)
+            THEN CAST(cache_read_tokens AS BIGINT)
+        END AS cache_read_tokens,
+        CASE
+            WHEN cache_write_tokens BETWEEN 0 AND coalesce(tokens_in, tokens.input)
+                AND cache_write_tokens = floor(cache_write_tokens)
+            THEN CAST(cache_write_tokens AS BIGINT)
+        END AS cache_write_tokens,
         -- A failed call whose cost the runtime could not learn is unknown, whatever number stands there.
         CASE
             WHEN said_status = 'error' AND cost_source IS NOT DISTINCT FROM 'degraded_unknown' THEN NULL
@@ -71,6 +82,8 @@ normalised AS (
         nullif(fallback_reason, '') AS fallback_reason,
         TRY_CAST(retry_count AS BIGINT) AS retry_count,
         len(attempts) AS attempt_count,
+        -- More than one where a cascade bought a dearer answer after a cheap one.
+        len(list_filter(attempts, lambda attempt: attempt.status IN ('success', 'ok'))) AS answer_count,
         CASE
             WHEN attempts[-1].latency_ms >= 0 AND isfinite(attempts[-1].latency_ms) THEN attempts[-1].latency_ms
         END AS winning_attempt_ms,

@@ -142,6 +142,39 @@ def test_attempts_retries_and_fallbacks_are_told(warehouse: duckdb.DuckDBPyConne
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        (400, 400),
+        (400.0, 400),
+        (0, 0),
+        (1000, 1000),
+        (1001, None),
+        (-1, None),
+        (0.5, None),
+        (1e300, None),
+        (None, None),
+    ],
+)
+def test_cached_tokens_are_a_part_of_the_input_or_not_known(
+    warehouse: duckdb.DuckDBPyConnection, tmp_path: Path, written: float | None, kept: int | None
+) -> None:
+    line = {
+        "timestamp": "2026-03-24T10:00:00Z",
+        "tokens_in": 1000,
+        "cache_read_tokens": written,
+        "cache_write_tokens": written,
+        "attempts": [{"status": "error"}, {"status": "success"}, {"status": "success"}],
+    }
+    path = write_lines(tmp_path / "t.jsonl", [line])
+    assert ingest(warehouse, telemetry=[path], decisions=[]).new_rejects == 0
+    build_stg_requests(warehouse)
+    rows = warehouse.execute(
+        "SELECT cache_read_tokens, cache_write_tokens, answer_count FROM staging.stg_requests"
+    ).fetchall()
+    assert rows == [(kept, kept, 2)]
+
+
 def test_of_duplicates_the_first_known_cost_counts_in_time_order(
     warehouse: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
