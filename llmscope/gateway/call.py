@@ -296,7 +296,11 @@ class Call:
             cache_read_tokens=envelope.cache_read_tokens or 0,
             cache_write_tokens=envelope.cache_write_tokens or 0,
         )
-        line = encode_event(event, {**self.metadata, "selected_model": model})
+        if self.metadata:
+            line = encode_event(event, {**self.metadata, "selected_model": model})
+        else:
+            event["selected_model"] = model
+            line = encode_event(event)
         return telemetry.telemetry_path(self.telemetry_path), line
 
     def request_attributes(self) -> dict[str, semconv.AttrValue | None]:

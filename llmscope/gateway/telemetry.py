@@ -40,7 +40,9 @@ def telemetry_path(explicit: str | os.PathLike[str] | None = None) -> Path:
         ConfigurationError: two variables of the environment contradict each other.
     """
     chosen = explicit if explicit is not None else TELEMETRY_PATH
-    return Path(chosen) if chosen is not None else telemetry_path_from()
+    if chosen is None:
+        return telemetry_path_from()
+    return chosen if isinstance(chosen, Path) else Path(chosen)
 
 
 def write_line(path: str | os.PathLike[str], line: bytes) -> int:
