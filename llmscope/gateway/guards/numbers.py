@@ -25,8 +25,12 @@ _SEPARATOR = rf"(?:{_BLANK}?[./{_HYPHEN}\u00b7]{_BLANK}?|{_BLANK}{{1,2}})"
 # A further digit behind at most three other characters of a number: one way to match, whatever the groups.
 _MORE = rf"(?:[ \u00a0\u202f()./{_HYPHEN}\u00b7]{{0,3}}[0-9])"
 _RUN = re.compile(rf"[+(]{{0,2}}[0-9]{_MORE}{{6,}}")
-# Where in a run a number may begin: not inside a word, a decimal fraction, a time or a longer number.
-_START = re.compile(rf"[+(](?<![0-9][+(])|[0-9](?<!\w[0-9])(?<![0-9][.,:/{_HYPHEN}][0-9])")
+# Where in a run a number may begin: not inside a word. Each shape says what else may not stand before it.
+_START = re.compile(r"[+(](?<![0-9][+(])|[0-9](?<!\w[0-9])")
+# Not the decimals of a fraction; not the rest of a longer number; not the month of a date or the minutes.
+_NOT_DECIMALS = r"(?<![0-9]\.)"
+_NOT_A_REST = rf"(?<![0-9][.{_HYPHEN}])"
+_BEGINS = rf"(?<![0-9][.:{_HYPHEN}])(?<!(?<![0-9])[0-9]/)(?<!(?<![0-9])[0-9][0-9]/)"
 # The end of a text that more text may make such a number of, or a longer one.
 _OPEN = re.compile(rf"[+(]{{1,2}}\Z|[+(]{{0,2}}[0-9][0-9 \u00a0\u202f()./{_HYPHEN}\u00b7]*[,:]?\Z")
 # The longest number has 19 digits with three characters between two of them; behind a bracket and a sign,
@@ -117,13 +121,14 @@ def _phone_behind_its_word(text: str, match: re.Match[str]) -> int | None:
 
 _ENDS = r"(?!\w)(?![.,:/\-][0-9])"
 _SSN_NUMBER = r"(?!000|666|9)[0-9]{{3}}{0}(?!00)[0-9]{{2}}{1}(?!0000)[0-9]{{4}}"
+_LEFT = {"card": _NOT_DECIMALS, "ssn": _NOT_A_REST, "phone": _BEGINS}
 _EXCHANGE = rf"[ ./{_HYPHEN}]"
 
 
 def _shape(
     kind: PiiKind, pattern: str, accept: Callable[[str, re.Match[str]], int | None] = _as_it_is
 ) -> _Shape:
-    return _Shape(kind, re.compile(pattern), accept)
+    return _Shape(kind, re.compile(f"{_LEFT[kind]}(?:{pattern})"), accept)
 
 
 # At one place the first that fits is taken.

@@ -67,12 +67,11 @@ def test_a_stream_that_holds_nothing_back_lets_a_card_through(monkeypatch: pytes
     assert in_pieces(PiiGuard(kinds=("card",)), text, cuts) == text
 
 
-@settings(max_examples=150, deadline=None)
-@given(TEXTS)
-def test_nothing_is_found_in_what_was_redacted(text: str) -> None:
-    guard = PiiGuard()
-    once = whole(guard, text)
-    assert whole(guard, once) == once
+def test_what_stands_in_the_place_of_a_finding_is_none() -> None:
+    text = "tel: 415-555-2671, ssn 123-45-6789, a@b.de,4111111111111111,DE89370400440532013000"
+    once = whole(PiiGuard(), text)
+    assert once == "tel: [PHONE], ssn [SSN], [EMAIL],[CARD],[IBAN]"
+    assert whole(PiiGuard(), once) == once
 
 
 def held_back(pieces: list[str]) -> int:
