@@ -6,6 +6,7 @@ What does not belong here: when the evidence is enough (`canary_stage`).
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -110,6 +111,7 @@ class CanaryRouter:
         burn_multiplier: the candidate may fail this many times as often as the SLO allows.
         slo_error_rate: the share of attempts that may fail. Where the primary fails more often at the
             same time, its share stands instead.
+        slo_latency_ms: an answer slower than this counts as a fault, at either; None for none.
         minimum_sample: fewer attempts at the candidate than this decide nothing.
         chance_of_false_rollback: of a candidate that keeps the SLO, within one stage.
         cool_off_seconds: how long after an automatic rollback the canary starts again by itself; None
@@ -135,6 +137,7 @@ class CanaryRouter:
         window_seconds: float | None = None,
         burn_multiplier: float = 2.0,
         slo_error_rate: float = 0.01,
+        slo_latency_ms: float | None = None,
         minimum_sample: int = 10,
         chance_of_false_rollback: float = 0.001,
         cool_off_seconds: float | None = None,
@@ -151,8 +154,10 @@ class CanaryRouter:
             window_calls=window_calls,
             window_seconds=window_seconds,
         )
-        if cool_off_seconds is not None:
-            checked_positive(cool_off_seconds, "cool_off_seconds")
+        for value, name in ((cool_off_seconds, "cool_off_seconds"), (slo_latency_ms, "slo_latency_ms")):
+            if value is not None:
+                checked_positive(value, name)
+        self._slowest_ms = math.inf if slo_latency_ms is None else slo_latency_ms
         self._cool_off_seconds = cool_off_seconds
         self._salt = f"canary:{seed}"
         self._lock = threading.Lock()
@@ -190,12 +195,13 @@ class CanaryRouter:
         target = observation.target
         if not (observation.is_success or observation.is_fault):
             return
+        is_fault = observation.is_fault or observation.latency_ms > self._slowest_ms
         with self._lock:
             self._now_seconds = max(self._now_seconds, now_seconds)
             if self._state != "running":
                 return
             if target in self._challengers:
-                verdict = self._evidence.observe_candidate(observation.is_fault, now_seconds)
+                verdict = self._evidence.observe_candidate(is_fault, now_seconds)
                 if verdict == "roll_back":
                     self._move("rolled_back", 0, "auto_rollback")
                     if self._cool_off_seconds is not None:
@@ -203,7 +209,7 @@ class CanaryRouter:
                 elif verdict == "advance":
                     self._advance("auto_advance", "auto_promote")
             elif target in self._primaries:
-                self._evidence.observe_primary(observation.is_fault, now_seconds)
+                self._evidence.observe_primary(is_fault, now_seconds)
 
     # The operator's side -------------------------------------------------------------------------------
 
