@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         GuardBlocked,
         LlmscopeError,
         MalformedLine,
+        StreamNotFinished,
     )
     from llmscope.gateway.client import GatewayResult, call_llm
     from llmscope.gateway.cost_model import Rate, estimate_cost, get_pricing, rate_for, register_prices
@@ -51,12 +52,17 @@ if TYPE_CHECKING:
     from llmscope.gateway.runtime import Runtime, current_runtime, use_runtime
     from llmscope.gateway.runtime_file import load_runtime
     from llmscope.gateway.simulated import SimulatedProvider, SimulatedProviderError
+    from llmscope.gateway.streaming import (
+        AnswerStream,
+        stream_llm,
+    )
     from llmscope.gateway.telemetry import emit, usage_line, write_line, write_line_async
     from llmscope.gateway.tokens import estimate_tokens
     from llmscope.settings import Settings
 
 _HOME_OF = {
     "AnswerFailed": "errors",
+    "AnswerStream": "gateway.streaming",
     "AnthropicProvider": "gateway.provider",
     "CircuitOpen": "errors",
     "CircuitState": "envelope",
@@ -85,6 +91,7 @@ _HOME_OF = {
     "SimulatedProvider": "gateway.simulated",
     "SimulatedProviderError": "gateway.simulated",
     "StreamItem": "gateway.provider",
+    "StreamNotFinished": "errors",
     "SystemClock": "clock",
     "VirtualClock": "clock",
     "available_providers": "gateway.provider",
@@ -105,6 +112,7 @@ _HOME_OF = {
     "register_route": "gateway.policies",
     "setup_otel": "gateway.otel_setup",
     "shutdown_otel": "gateway.otel_setup",
+    "stream_llm": "gateway.streaming",
     "usage_line": "gateway.telemetry",
     "use_runtime": "gateway.runtime",
     "write_line": "gateway.telemetry",
@@ -113,6 +121,7 @@ _HOME_OF = {
 
 __all__ = [
     "AnswerFailed",
+    "AnswerStream",
     "AnthropicProvider",
     "CircuitOpen",
     "CircuitState",
@@ -141,6 +150,7 @@ __all__ = [
     "SimulatedProvider",
     "SimulatedProviderError",
     "StreamItem",
+    "StreamNotFinished",
     "SystemClock",
     "VirtualClock",
     "__version__",
@@ -162,6 +172,7 @@ __all__ = [
     "register_route",
     "setup_otel",
     "shutdown_otel",
+    "stream_llm",
     "usage_line",
     "use_runtime",
     "write_line",

@@ -6,6 +6,7 @@
     ├── ContextTooLargeError (ValueError) a prompt over its route's budget, whatever the strategy leaves out
     ├── AnswerFailed                      an answer that is none: garbled, cut off, or saying that it failed
     ├── GuardBlocked                      a guard refused a prompt or an answer
+    ├── StreamNotFinished                 the result of a stream was asked for before its last piece was read
     ├── CircuitOpen                       every provider that could be asked is being left alone
     ├── DeadlineExceeded (TimeoutError)   the caller's whole wait was used up
     └── EventLogError (OSError)           the log could not be written
@@ -69,6 +70,17 @@ class GuardBlocked(LlmscopeError):
         super().__init__(f"the {what} was blocked by a guard: {', '.join(classes)}")
         self.direction = direction
         self.classes = classes
+
+
+class StreamNotFinished(LlmscopeError):
+    """There is no result: the last piece of the answer has not been read, or the answer was cut."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"the stream of request {request_id} has no result: read it to its last piece first "
+            "(an answer that was cut has none)"
+        )
+        self.request_id = request_id
 
 
 class CircuitOpen(LlmscopeError):

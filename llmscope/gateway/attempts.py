@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from llmscope.clock import Clock, SystemClock
 from llmscope.envelope import CircuitState
 from llmscope.errors import (
+    AnswerFailed,
     CircuitOpen,
     ContextTooLargeError,
     DeadlineExceeded,
@@ -280,6 +281,8 @@ def category_of(provider: ProviderBase, error: BaseException) -> str:
     for kind, category in _OWN_CATEGORIES:
         if isinstance(error, kind):
             return category
+    if isinstance(error, AnswerFailed):
+        return error.category
     told = provider.categorize_error(error)
     return told if isinstance(told, str) else "unknown"
 

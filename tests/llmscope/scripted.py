@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-from llmscope import Clock, ProviderBase, ProviderResponse
+from llmscope import Clock, ProviderBase, ProviderResponse, StreamItem
 
 
 class ScriptedError(Exception):
@@ -61,6 +61,38 @@ class ScriptedProvider(ProviderBase):
 
     def retry_after_seconds(self, error: Exception) -> float | None:
         return error.retry_after if isinstance(error, ScriptedError) else None
+
+
+class StreamedProvider(ScriptedProvider):
+    """Each stream takes the next script: items are given out, errors raised, seconds (as floats) slept on
+    the clock, events waited for."""
+
+    def __init__(
+        self,
+        *scripts: Iterable[StreamItem | BaseException | float | asyncio.Event],
+        name: str = "scripted",
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__([], name=name, clock=clock)
+        self.scripts = [list(script) for script in scripts]
+        self.closed = 0
+
+    async def stream(self, prompt: str, model: str, max_output_tokens: int) -> AsyncIterator[StreamItem]:
+        self.calls.append((prompt, model, max_output_tokens))
+        try:
+            for step in self.scripts[min(len(self.calls), len(self.scripts)) - 1]:
+                if isinstance(step, BaseException):
+                    raise step
+                if isinstance(step, float):
+                    assert self.clock is not None
+                    await self.clock.sleep(step)
+                elif isinstance(step, asyncio.Event):
+                    await step.wait()
+                else:
+                    await asyncio.sleep(0)
+                    yield step
+        finally:
+            self.closed += 1
 
 
 def events(path: Path) -> list[dict[str, Any]]:
