@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from governance_pipeline.wording import counted
+
 Row = Mapping[str, Any]
 
 # Below as many priced requests a margin per request is anecdote: such rows are named only when there are
@@ -52,7 +54,7 @@ def experiment_cost_vs_outcome(rows: Sequence[Row]) -> str:
     if not culprits:
         open_count = sum(row["verdict"] == "inconclusive" for row in compared)
         undecided = f"; {open_count} of them inconclusive" if open_count else ""
-        seen = "1 experiment" if len(compared) == 1 else f"{len(compared)} experiments"
+        seen = counted(len(compared), "experiment")
         return f"No experiment increased cost without improving the outcome ({seen} compared{undecided})."
     worst = max(culprits, key=lambda row: row["cost_delta_pct"] or math.inf)
     delta = worst["cost_delta_pct"]
@@ -74,7 +76,7 @@ def budget_pressure_by_namespace(rows: Sequence[Row]) -> str:
     if denying["deny_count"]:
         parts.append(
             f"{denying['budget_namespace']} triggers the most denials ({denying['deny_count']:,} of "
-            f"{denying['total_count']:,} decisions, {_usd(denying['avoided_cost_usd'])} USD avoided)"
+            f"{counted(denying['total_count'], 'decision')}, {_usd(denying['avoided_cost_usd'])} USD avoided)"
         )
     downgrading = max(rows, key=lambda row: row["downgrade_count"])
     if downgrading["downgrade_count"]:
@@ -85,7 +87,7 @@ def budget_pressure_by_namespace(rows: Sequence[Row]) -> str:
         )
     if not parts:
         total = sum(row["total_count"] for row in rows)
-        return f"No budget namespace triggers downgrades or denials in {total:,} decisions."
+        return f"No budget namespace triggers downgrades or denials in {counted(total, 'decision')}."
     return f"Budget namespace {', and '.join(parts)}."
 
 
@@ -104,9 +106,9 @@ def fallback_latency_masking(rows: Sequence[Row]) -> str:
         return (
             f"Fallbacks on {_route(worst)} mask latency: the attempts that answered look normal, but callers "
             f"waited {worst['masked_latency_ms']:,.0f} ms longer than those on average, and "
-            f"{_share(worst['masked_share'])} of {worst['request_count']:,} fallback requests were slow only "
-            "to them"
-            f"{_and_others(len(masking) - 1, 'route')}."
+            f"{_share(worst['masked_share'])} of "
+            f"{counted(worst['request_count'], 'fallback request was', 'fallback requests were')} slow only "
+            f"to them{_and_others(len(masking) - 1, 'route')}."
         )
     unknown = sum(row["verdict"] == "unknown" for row in fallbacks)
     if unknown == len(fallbacks):
@@ -115,7 +117,8 @@ def fallback_latency_masking(rows: Sequence[Row]) -> str:
             "were not recorded or their routes have no first choice to compare with."
         )
     undecided = f" ({unknown} cannot be told)" if unknown else ""
-    return f"No fallback masks latency on any of {len(fallbacks)} routes with fallbacks{undecided}."
+    where = _route(fallbacks[0]) if len(fallbacks) == 1 else f"any of {len(fallbacks)} routes with fallbacks"
+    return f"No fallback masks latency on {where}{undecided}."
 
 
 def unsafe_routes(rows: Sequence[Row]) -> str:
@@ -162,14 +165,13 @@ def _capital(text: str) -> str:
 
 
 def _requests(rows: Sequence[Row]) -> str:
-    count = sum(row["request_count"] for row in rows)
-    return "1 request" if count == 1 else f"{count:,} requests"
+    return counted(sum(row["request_count"] for row in rows), "request")
 
 
 def _and_others(count: int, noun: str) -> str:
     if count < 1:
         return ""
-    return f"; {count} more {noun}{'s' if count > 1 else ''} {'do' if count > 1 else 'does'} the same"
+    return f"; {counted(count, f'more {noun} does', f'more {noun}s do')} the same"
 
 
 def _share(share: float | None) -> str:

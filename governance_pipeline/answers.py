@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +53,7 @@ class Answer:
         as_of: the logs' own now, None when they are empty.
         since: the instant the answer begins at, None for all time.
         origin: `published`, or `logs` when it was folded from log files.
+        rejected_lines: lines of those log files that are not ours and count for nothing.
     """
 
     question: str
@@ -62,6 +63,7 @@ class Answer:
     as_of: datetime | None
     since: datetime | None
     origin: Literal["published", "logs"]
+    rejected_lines: int = 0
 
 
 def answer(
@@ -230,13 +232,13 @@ def _ask_logs(
 ) -> Answer:
     asked = question_named(question)
     with warehouse.connect(warehouse.IN_MEMORY) as con:
-        ingest(con, telemetry=telemetry, decisions=decisions, complete=complete)
+        taken = ingest(con, telemetry=telemetry, decisions=decisions, complete=complete)
         build_stg_requests(con)
         build_stg_decisions(con)
         as_of = build_fct_requests(con, economics)
         begins = since_instant(since, as_of)
         rows = select_question(con, question, economics, since=begins, threshold_usd=threshold)
-    return _answer(asked, rows, as_of, begins, "logs")
+    return replace(_answer(asked, rows, as_of, begins, "logs"), rejected_lines=taken.new_rejects)
 
 
 def _answer(

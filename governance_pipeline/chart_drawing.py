@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from governance_pipeline.wording import counted
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -140,8 +142,7 @@ def _draw_bars(figure: Figure, chart: Chart) -> None:
 def _axis_words(chart: Chart) -> str:
     if not chart.left_out:
         return chart.axis
-    more = "row is" if chart.left_out == 1 else "rows are"
-    return f"{chart.axis} ({chart.left_out:,} more {more} not drawn)"
+    return f"{chart.axis} ({counted(chart.left_out, 'more row is', 'more rows are')} not drawn)"
 
 
 def _as_png(figure: Figure) -> bytes:

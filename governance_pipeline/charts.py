@@ -19,6 +19,7 @@ from typing import Any
 
 from governance_pipeline.chart_drawing import Bar, Chart, draw
 from governance_pipeline.questions import question_named
+from governance_pipeline.wording import counted
 
 Row = Mapping[str, Any]
 
@@ -58,7 +59,7 @@ def _cost_chart(rows: Sequence[Row]) -> Chart:
             Bar(
                 _tenant_and_feature(row),
                 ((float(row["margin_per_request_usd"]), _loss_colour(row["margin_per_request_usd"])),),
-                f"{_usd(row['margin_per_request_usd'])}, {_requests(row['request_count'])}",
+                f"{_usd(row['margin_per_request_usd'])}, {counted(row['request_count'], 'request')}",
             )
             for row in shown
         )
@@ -218,10 +219,6 @@ def _text(value: Any, otherwise: str) -> str:
     text = otherwise if value is None else " ".join(str(value).split())
     half = _LABEL_CHARACTERS // 2
     return text if len(text) <= half else f"{text[: half - 1]}…"
-
-
-def _requests(count: int) -> str:
-    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _loss_colour(margin_usd: Any) -> str:

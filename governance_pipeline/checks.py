@@ -27,6 +27,7 @@ from governance_pipeline.recount import (
 )
 from governance_pipeline.settings import Settings
 from governance_pipeline.sql_files import load_sql
+from governance_pipeline.wording import counted
 from llmscope.money import from_nano
 from llmscope.timestamps import format_micros, to_micros
 
@@ -78,18 +79,18 @@ def line_accounting(log: Log) -> Callable[[duckdb.DuckDBPyConnection, Settings],
         on_disk = _on_disk(con, settings, log)
         wrong, lines, rows, rejects = [], 0, 0, 0
         for file_id, file in on_disk.items():
-            counted = count_lines(file)
+            found = count_lines(file)
             row_count, reject_count, blank_count = (
                 held[file_id][name] for name in ("row_count", "reject_count", "blank_count")
             )
-            lines += counted.filled + counted.blank
+            lines += found.filled + found.blank
             rows += row_count
             rejects += reject_count
-            if (counted.filled, counted.blank) != (row_count + reject_count, blank_count):
+            if (found.filled, found.blank) != (row_count + reject_count, blank_count):
                 wrong.append(
-                    f"{file.path}: {counted.filled} lines and {counted.blank} blank ones in its first "
-                    f"{file.ingested_bytes} bytes, but {row_count} rows, {reject_count} rejects and "
-                    f"{blank_count} blanks in the warehouse"
+                    f"{file.path}: {counted(found.filled, 'line')} and {found.blank:,} blank in its first "
+                    f"{counted(file.ingested_bytes, 'byte')}, but {counted(row_count, 'row')}, "
+                    f"{counted(reject_count, 'reject')} and {blank_count:,} blank in the warehouse"
                 )
         numbers = {
             "lines": lines,
@@ -100,11 +101,13 @@ def line_accounting(log: Log) -> Callable[[duckdb.DuckDBPyConnection, Settings],
         }
         if wrong:
             return CheckOutcome(False, "; ".join(wrong[:_EXAMPLES]), numbers)
-        return CheckOutcome(
-            True,
-            f"Every one of {lines:,} {log} lines is a row ({rows:,}), a reject ({rejects:,}) or blank.",
-            numbers,
+        kind = "telemetry line" if log == "telemetry" else "decision line"
+        told = (
+            f"Every one of {counted(lines, kind)} is a row ({rows:,}), a reject ({rejects:,}) or blank."
+            if lines
+            else f"There is no {kind} to account for."
         )
+        return CheckOutcome(True, told, numbers)
 
     return run
 
@@ -134,11 +137,14 @@ def reconciliation(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckO
         "spent_usd": from_nano(total),
     }
     if wrong:
-        return CheckOutcome(False, f"{len(wrong)} cells differ: " + "; ".join(wrong[:_EXAMPLES]), numbers)
+        differing = counted(len(wrong), "namespace-hour differs", "namespace-hours differ")
+        return CheckOutcome(False, f"{differing}: " + "; ".join(wrong[:_EXAMPLES]), numbers)
+    agreeing = counted(len(folded), "namespace-hour agrees", "namespace-hours agree")
     return CheckOutcome(
         True,
-        f"{len(folded):,} namespace-hours agree to the nano-dollar in the logs, in staging and in the marts: "
-        f"${total / _NANO:,.9f}.",
+        f"{agreeing} to the nano-dollar in the logs, in staging and in the marts: ${total / _NANO:,.9f}."
+        if folded
+        else "No spend stands in the logs, in staging or in the marts.",
         numbers,
     )
 
@@ -151,8 +157,8 @@ def duplicates(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutco
         ids == 0,
         "Every request id stands on one telemetry line."
         if ids == 0
-        else f"{ids:,} request ids stand on {lines:,} telemetry lines too many, each counted once: "
-        + ", ".join(examples),
+        else f"{counted(ids, 'request id stands', 'request ids stand')} on "
+        f"{counted(lines, 'telemetry line')} too many, each counted once: " + ", ".join(examples),
         {"request_ids": ids, "extra_lines": lines},
     )
 
@@ -165,7 +171,7 @@ def missing_telemetry(con: duckdb.DuckDBPyConnection, settings: Settings) -> Che
         count == 0,
         "Every admitted request has telemetry or time left."
         if count == 0
-        else f"{count:,} admitted requests never brought telemetry (${reserved:,.6f} was reserved for them): "
+        else f"{counted(count, 'admitted request')} never brought telemetry (${reserved:,.6f} was reserved): "
         + ", ".join(examples),
         {"requests": count, "reserved_usd": float(reserved)},
     )
@@ -180,7 +186,8 @@ def time_disorder(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOu
         "Both logs are in order of time, within 15 minutes."
         if not found
         else "; ".join(
-            f"{lines:,} lines of {log} are dated before lines above them, by up to {worst / 60:,.0f} minutes"
+            f"{counted(lines, 'line')} of {log} dated before what stands above, by up to "
+            f"{worst / 60:,.0f} minutes"
             for log, lines, worst in found
         )
         + ": a gate that starts now may pass over them",
@@ -197,7 +204,7 @@ def accepted_values(con: duckdb.DuckDBPyConnection, settings: Settings) -> Check
         "Every value is one that readers know."
         if not found
         else "; ".join(
-            f"{column} is {value!r} on {rows:,} rows" for column, value, rows in found[:_EXAMPLES]
+            f"{column} is {value!r} on {counted(rows, 'row')}" for column, value, rows in found[:_EXAMPLES]
         ),
         {column: rows for column, _, rows in found},
     )
@@ -228,10 +235,11 @@ def freshness(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcom
     total = sum(part.size_bytes for part in unread)
     oldest = max(ages.values(), default=0.0)
     numbers = {"unread_bytes": total, "oldest_unread_seconds": round(oldest, 1), "files": len(unread)}
+    if not unread:
+        return CheckOutcome(True, "Nothing waits to be ingested.", numbers)
     if oldest <= UNREAD_TOLERATED_SECONDS:
-        return CheckOutcome(
-            True, f"{total:,} bytes wait to be ingested, for {oldest:,.0f} s at most.", numbers
-        )
+        waiting = counted(total, "byte waits", "bytes wait")
+        return CheckOutcome(True, f"{waiting} to be ingested, for {oldest:,.0f} s at most.", numbers)
     late = [path for path, age in ages.items() if age > UNREAD_TOLERATED_SECONDS]
     return CheckOutcome(
         False,
@@ -284,7 +292,7 @@ def _told(cells: dict[Cell, Spend], cell: Cell) -> str:
     spend = cells.get(cell)
     if spend is None:
         return "nothing"
-    return f"${spend.nano / _NANO:.9f} in {spend.requests} requests ({spend.unknown} unknown)"
+    return f"${spend.nano / _NANO:.9f} in {counted(spend.requests, 'request')} ({spend.unknown} unknown)"
 
 
 CHECKS: tuple[Check, ...] = (

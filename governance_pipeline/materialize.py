@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dagster import DagsterEventType, ExecuteInProcessResult
+from dagster import DagsterEventType, ExecuteInProcessResult, IntMetadataValue
 from dagster_shared.error import SerializableErrorInfo
 
 from governance_pipeline.alerts import load_sinks, raise_alerts
@@ -20,6 +20,7 @@ from governance_pipeline.errors import BadInput, PipelineError, WarehouseError
 from governance_pipeline.schedules import REFRESH_JOB
 from governance_pipeline.sensors import alerts_of_failed_checks
 from governance_pipeline.settings import Settings
+from governance_pipeline.wording import counted
 
 # Dagster's own log of every step would drown the sentences; what matters of it is told from its events.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -70,6 +71,7 @@ def materialize_all(settings: Settings, *, say: Callable[[str], None]) -> Materi
         PipelineError: a step stopped with an error of ours (a locked warehouse, a configuration mistake).
         OSError: a file cannot be read or written.
     """
+    sinks = load_sinks(settings.sinks_path)  # a mistake in the file is told before the work, not after it
     with open_instance(settings) as instance:
         job = build_defs(settings).resolve_job_def(REFRESH_JOB)
         result = job.execute_in_process(
@@ -83,7 +85,7 @@ def materialize_all(settings: Settings, *, say: Callable[[str], None]) -> Materi
         alerts = published_alerts(settings.answers_path)
         if not result.success:
             alerts += alerts_of_failed_checks(instance, result.dagster_run, settings)
-        raised = raise_alerts(alerts, settings.alerts_path, sinks=load_sinks(settings.sinks_path))
+        raised = raise_alerts(alerts, settings.alerts_path, sinks=sinks)
     for alert in raised.written:
         say(f"alert: {alert.data['message']}")
     return Materialized(result.success, failure, tuple(failed), result.run_id)
@@ -96,7 +98,7 @@ def _tell(result: ExecuteInProcessResult, say: Callable[[str], None]) -> list[st
         if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
             materialization = event.step_materialization_data.materialization
             rows = materialization.metadata.get("dagster/row_count")
-            told = "" if rows is None else f": {rows.value:,} rows"
+            told = f": {counted(rows.value or 0, 'row')}" if isinstance(rows, IntMetadataValue) else ""
             say(f"{materialization.asset_key.to_user_string()}{told}")
         elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
             evaluation = event.asset_check_evaluation_data

@@ -28,6 +28,7 @@ from governance_pipeline.errors import BadInput
 from governance_pipeline.facts import record_configuration
 from governance_pipeline.sql_files import load_sql
 from governance_pipeline.statistics import IS_CONTROL, Arm, compare_arms
+from llmscope.money import MAX_USD
 
 Row = dict[str, Any]
 
@@ -234,6 +235,10 @@ def _prepare(
     """The question's statement and its values; what it reads besides the facts is laid out first."""
     if threshold_usd is not None and not question.takes_threshold:
         raise BadInput(f"{question.name} takes no threshold; only unsafe_routes does")
+    if threshold_usd is not None and not 0 <= threshold_usd < MAX_USD:
+        raise BadInput(
+            f"the threshold is {threshold_usd}; write USD per request, from 0 to below {MAX_USD:,}"
+        )
     if question.name == "experiment_cost_vs_outcome":
         bind_economics(con, economics)
         _judge_experiments(con, since, economics.file.thresholds.experiments)

@@ -15,6 +15,7 @@ from governance_pipeline.archive import archived_segments
 from governance_pipeline.checks import missing_sources
 from governance_pipeline.errors import SegmentsMissing, WarehouseVersionMismatch
 from governance_pipeline.settings import Settings
+from governance_pipeline.wording import counted
 
 
 def rebuild_warehouse(
@@ -63,7 +64,8 @@ def _fold_into(
         if not failed:
             pipeline.publish_answers(con, fresh)
         con.execute("CHECKPOINT")
-    say(f"{refreshed.ingested.new_rows:,} rows and {refreshed.ingested.new_rejects:,} rejects")
+    taken = refreshed.ingested
+    say(f"{counted(taken.new_rows, 'row')} and {counted(taken.new_rejects, 'reject')}")
     if failed:
         _remove(beside)
         return failed

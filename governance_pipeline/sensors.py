@@ -40,6 +40,7 @@ from governance_pipeline.freshness import Unread, unread_in
 from governance_pipeline.publish import Manifest, current_manifest
 from governance_pipeline.schedules import REFRESH_JOB, refresh_job
 from governance_pipeline.settings import Settings
+from governance_pipeline.wording import counted
 from llmscope.timestamps import format_micros
 
 LOG_GROWTH_INTERVAL_SECONDS = 10
@@ -121,9 +122,8 @@ def judge_growth(
             )
     cursor = replace(cursor, attempt=cursor.attempt + 1, requested_at=now)
     total = sum(part.size_bytes for part in waiting)
-    return GrowthTick(
-        cursor, f"{offsets}:{cursor.attempt}", f"{total:,} bytes of {len(waiting)} log files are new."
-    )
+    told = f"{counted(total, 'new byte')} in {counted(len(waiting), 'log file')}."
+    return GrowthTick(cursor, f"{offsets}:{cursor.attempt}", told)
 
 
 def build_sensors(settings: Settings) -> list[SensorDefinition]:
@@ -233,6 +233,6 @@ def _told(raised: Raised) -> str:
     if not (raised.written or raised.delivered or raised.failed):
         return "Nothing new to tell."
     return (
-        f"{len(raised.written)} alerts written, {len(raised.delivered)} delivered to sinks, "
+        f"{counted(len(raised.written), 'alert')} written, {len(raised.delivered)} delivered to sinks, "
         f"{len(raised.failed)} not taken yet."
     )

@@ -7,14 +7,21 @@ from pathlib import Path
 import click
 
 from governance_pipeline.cli.output import Format, format_option, print_rows, say
+from governance_pipeline.errors import BadInput
+from governance_pipeline.wording import counted
+
+# Whether it can be read is the machine's affair, not the user's: exit code 3, by whoever opens it.
+_FILE = click.Path(path_type=Path, readable=False)
 
 
-@click.command()
+@click.command(short_help="Answer one of the five questions.")
 @click.argument("question")
 @click.option(
-    "--telemetry", type=click.Path(path_type=Path), help="Fold this telemetry log (JSON Lines, gzip too)."
+    "--telemetry",
+    type=_FILE,
+    help="Fold this telemetry log (JSON Lines, gzip too).",
 )
-@click.option("--decisions", type=click.Path(path_type=Path), help="Fold this decision log.")
+@click.option("--decisions", type=_FILE, help="Fold this decision log.")
 @click.option(
     "--threshold", type=float, help="unsafe_routes: average cost in USD above which a row is unsafe."
 )
@@ -40,7 +47,9 @@ def ask(
     settings = Settings.from_environment()
     if telemetry is not None or decisions is not None:
         for path in (telemetry, decisions):
-            if path is not None and not path.is_file():
+            if path is not None and path.exists() and not path.is_file():
+                raise BadInput(f"{path} is no file")
+            if path is not None and not path.exists():
                 say(f"{path}: there is no such file; it is taken as empty.")
         answer = answers.ask_files(
             question, telemetry, decisions, settings.economics_path, since=since, threshold=threshold
@@ -52,6 +61,9 @@ def ask(
                 f"Nothing is published in {settings.answers_path} yet (`governance materialize` does that): "
                 f"answered from {settings.telemetry_path} and {settings.decisions_path}."
             )
+    if answer.rejected_lines:
+        rejected = counted(answer.rejected_lines, "line is no log line", "lines are no log lines")
+        say(f"{rejected} of ours and {'counts' if answer.rejected_lines == 1 else 'count'} for nothing.")
     print_rows(answer.columns, answer.rows, form)
     say(answer.sentence)
     if answer.as_of is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from governance_pipeline.errors import ArchiveDamaged, PipelineError, WarehouseError
+from governance_pipeline.errors import ArchiveDamaged, IngestError, PipelineError, WarehouseError
 from llmscope.errors import ConfigurationError, EventLogError
 from policy_runtime.errors import PolicyRuntimeError
 
@@ -24,6 +26,7 @@ _COMMANDS = {
     "materialize": "refresh",
     "check": "policy",
     "explain": "requests",
+    "reprice": "reprice",
     "status": "policy",
     "rejects": "requests",
     "rebuild": "refresh",
@@ -52,6 +55,14 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whoever reads its rows may leave early, which is no failure of it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  (what is left to flush)
+            ctx.exit(0)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def governance() -> None:
@@ -65,14 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             args=None if arguments is None else list(arguments), prog_name="governance", standalone_mode=False
         )
     except click.ClickException as exc:
-        hint = " (`governance --help` lists what there is)" if isinstance(exc, click.UsageError) else ""
+        if isinstance(exc, NoArgsIsHelpError):
+            click.echo(exc.format_message(), err=True)
+            sys.exit(EXIT_BAD_INPUT)
+        hint = f" (`{_path_of(exc)} --help` lists what there is)" if isinstance(exc, click.UsageError) else ""
         sys.exit(_fail(f"{exc.format_message()}{hint}", exc.exit_code))
     except (click.Abort, KeyboardInterrupt):
         sys.exit(_fail("interrupted", 130))
-    except BrokenPipeError:
-        sys.stdout = None  # nobody reads on: leave without a second complaint
-        sys.exit(0)
-    except (WarehouseError, ArchiveDamaged, EventLogError, TimeoutError) as exc:
+    except (WarehouseError, IngestError, ArchiveDamaged, EventLogError, TimeoutError) as exc:
         sys.exit(_fail(str(exc), EXIT_ENVIRONMENT))
     except (PipelineError, ConfigurationError) as exc:
         sys.exit(_fail(str(exc), EXIT_BAD_INPUT))
@@ -82,6 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         where = f"{exc.filename}: " if exc.filename else ""
         sys.exit(_fail(f"{where}{exc.strerror or exc}", EXIT_ENVIRONMENT))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _path_of(error: click.UsageError) -> str:
+    return "governance" if error.ctx is None else error.ctx.command_path
 
 
 def _fail(message: str, code: int) -> int:

@@ -10,6 +10,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
@@ -40,13 +41,9 @@ def format_option(command: _Command) -> _Command:
 
 
 def say(sentence: str) -> None:
-    """One sentence for people, on stderr."""
-    click.echo(sentence, err=True)
-
-
-def counted(count: int, thing: str) -> str:
-    """`1 segment`, `2 segments`, `1,204 segments`."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+    """One sentence for people, on stderr; where nobody listens any more the work goes on."""
+    with suppress(BrokenPipeError):
+        click.echo(sentence, err=True)
 
 
 def print_rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], form: Format) -> None:

@@ -10,6 +10,7 @@ import click
 
 from governance_pipeline.cli.main import Finding
 from governance_pipeline.cli.output import Format, format_option, print_rows, say
+from governance_pipeline.errors import BadInput
 
 _STATUS_COLUMNS = (
     "budget_namespace",
@@ -26,7 +27,7 @@ _STATUS_COLUMNS = (
 )
 
 
-@click.command()
+@click.command(short_help="Say in words what a policy file will do.")
 @click.argument("policy", required=False, type=click.Path(path_type=Path))
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of policy files, for editors.")
 def check(policy: Path | None, schema: bool) -> None:
@@ -39,7 +40,7 @@ def check(policy: Path | None, schema: bool) -> None:
     if policy is None:
         raise click.UsageError("name the policy file, or give --schema")
     if not policy.is_file():
-        raise click.UsageError(f"{policy}: there is no such file")
+        raise BadInput(f"{policy}: there is no such file")
     try:
         loaded = load_policy(policy)
     except PolicyFileError as exc:

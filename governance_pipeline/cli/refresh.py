@@ -8,7 +8,7 @@ from governance_pipeline.cli.main import Finding
 from governance_pipeline.cli.output import say
 
 
-@click.command()
+@click.command(short_help="Ingest, build, check and publish everything.")
 def materialize() -> None:
     """Ingest what is new, rebuild every asset, run every check, publish the answers: in this process."""
     from governance_pipeline.materialize import materialize_all  # noqa: PLC0415  (Dagster takes a second)
@@ -21,7 +21,7 @@ def materialize() -> None:
     say(f"The answers are published in {settings.answers_path}; `governance ask QUESTION` reads them.")
 
 
-@click.command()
+@click.command(short_help="Fold the logs again into a fresh warehouse.")
 @click.option("--accept-loss", is_flag=True, help="Go on although ingested log files are no longer on disk.")
 def rebuild(accept_loss: bool) -> None:
     """Fold all logs into a fresh warehouse beside the present one, check it, and swap."""

@@ -7,7 +7,7 @@ import click
 from governance_pipeline.cli.main import Finding
 
 
-@click.command()
+@click.command(short_help="Replay an hour of production traffic and print the five answers.")
 def demo() -> None:
     """Replay an hour of production traffic through the gate and print the five answers.
 

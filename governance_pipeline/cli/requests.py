@@ -8,11 +8,12 @@ import click
 
 from governance_pipeline.cli.main import Finding
 from governance_pipeline.cli.output import Format, format_option, print_rows, say
+from governance_pipeline.wording import counted
 
 _HEAD_SHOWN = 80
 
 
-@click.command()
+@click.command(short_help="Tell what became of one request, and why.")
 @click.argument("request_id")
 @format_option
 def explain(request_id: str, form: Format) -> None:
@@ -26,7 +27,8 @@ def explain(request_id: str, form: Format) -> None:
     trail = follow(request_id, settings)
     if not trail.found:
         raise Finding(
-            f"request {request_id} stands in neither {settings.decisions_path} nor {settings.telemetry_path}"
+            f"request {request_id!r} stands neither in {settings.decisions_path} "
+            f"nor in {settings.telemetry_path}"
         )
     now_us = to_micros(SystemClock().now())
     if form == "table":
@@ -37,7 +39,7 @@ def explain(request_id: str, form: Format) -> None:
     print_rows(tuple(row), [tuple(row.values())], form)
 
 
-@click.command()
+@click.command(short_help="List the log lines in quarantine.")
 @click.option("--limit", type=click.IntRange(min=1), help="Show at most this many, the latest.")
 @format_option
 def rejects(limit: int | None, form: Format) -> None:
@@ -59,7 +61,8 @@ def rejects(limit: int | None, form: Format) -> None:
     if form == "table":
         rows = [(*row[:-1], _beginning(row[-1])) for row in rows]
     print_rows(columns, rows, form)
-    say(f"{total:,} lines were rejected." if total else "No line was rejected.")
+    rejected = counted(total, "line was rejected", "lines were rejected") if total else "No line was rejected"
+    say(f"{rejected}.")
 
 
 def _beginning(head: bytes) -> str:

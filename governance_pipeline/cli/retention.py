@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from governance_pipeline.cli.output import Format, counted, format_option, print_rows, say
+from governance_pipeline.cli.output import Format, format_option, print_rows, say
+from governance_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from governance_pipeline.archive import RotatedFile
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("log", "path", "segment_bytes", "latest_line", "segment", "log_file")
 
 
-@click.command()
+@click.command(short_help="Compress rotated logs into Parquet, and remove them.")
 @click.option("--remove", is_flag=True, help="Remove log files that the archive holds and no gate needs.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @format_option

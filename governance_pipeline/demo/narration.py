@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from governance_pipeline.questions import QUESTIONS
+from governance_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +116,7 @@ def left_out_note(answer: Answer) -> str:
     more_rows = max(0, len(answer.rows) - _ROWS_SHOWN)
     more_columns = len(answer.columns) - len(SHOWN_COLUMNS[answer.question])
     parts = [
-        f"{count} more {word}{'s' if count != 1 else ''}"
+        counted(count, f"more {word}")
         for count, word in ((more_rows, "row"), (more_columns, "column"))
         if count > 0
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from governance_pipeline import archive, pipeline, warehouse
 from governance_pipeline.cli import main
+from governance_pipeline.ingest import _files
 from governance_pipeline.questions import QUESTIONS
 from governance_pipeline.settings import Settings
 from llmscope.clock import VirtualClock
@@ -157,6 +159,12 @@ def test_a_missing_file_is_taken_as_empty_and_said_to_be(
         ["ask", "why"],
         ["ask", "unsafe_routes", "--since", "yesterday"],
         ["ask", "unsafe_routes", "--threshold", "much"],
+        ["ask", "unsafe_routes", "--threshold", "nan"],
+        ["ask", "unsafe_routes", "--threshold", "inf"],
+        ["ask", "unsafe_routes", "--threshold", "-1"],
+        ["ask", "unsafe_routes", "--telemetry", "."],
+        ["archive", "everything"],
+        ["rejects", "--limit", "0"],
         ["ask", "cost_by_tenant_and_feature", "--threshold", "1"],
         ["ask"],
         ["ask", "unsafe_routes", "--frmat", "json"],
@@ -447,11 +455,84 @@ def test_the_module_is_the_command(settings: Settings) -> None:
         assert "Traceback" not in ran.stderr
 
 
-def test_a_reader_that_leaves_early_is_no_error(settings: Settings) -> None:
-    shell = f"{sys.executable} -m governance_pipeline ask cost_by_tenant_and_feature --format csv | head -c 5"
+@pytest.mark.parametrize("pipe", ["|", "2>&1 |"])
+@pytest.mark.parametrize("arguments", ["ask cost_by_tenant_and_feature --format csv", "rebuild"])
+def test_a_reader_that_leaves_early_is_no_error(settings: Settings, pipe: str, arguments: str) -> None:
+    command = f"{{ {sys.executable} -m governance_pipeline {arguments}; echo $? >&3; }} {pipe} true"
+    shell = f"exec 3>status; {command}; wait"
     ran = subprocess.run(["sh", "-c", shell], capture_output=True, check=False, text=True)
     assert "Traceback" not in ran.stderr
     assert "BrokenPipe" not in ran.stderr
+    assert Path("status").read_text() == "0\n"
+    assert settings.warehouse_path.exists() == (arguments == "rebuild"), "the work was done all the same"
+
+
+def test_without_a_command_help_is_shown_and_no_line_of_it_is_cut(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    said = run()
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("Usage: governance")
+    described = said.err.partition("Commands:")[2].splitlines()
+    assert len(described) > len(COMMANDS)
+    cut = {line.split()[0] for line in described if line.endswith("...")}
+    assert cut <= {"status"}
+
+
+def test_files_that_are_no_logs_are_said_to_count_for_nothing(
+    settings: Settings, run: Callable[..., Said], tmp_path: Path
+) -> None:
+    wrong = tmp_path / "picture.png"
+    wrong.write_bytes(b"\x89PNG\n\x00\x01\n")
+    said = run("ask", "unsafe_routes", "--telemetry", str(wrong), "--format", "json")
+    assert (said.code, said.out) == (0, "[]\n")
+    assert "2 lines are no log lines of ours and count for nothing." in said.err
+    wrong.write_bytes(b"\x89PNG\n")
+    assert "1 line is no log line of ours" in run("ask", "unsafe_routes", "--telemetry", str(wrong)).err
+
+
+def test_a_log_that_may_not_be_read_is_exit_code_3(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(_files, "LogFile", refuse)  # the tests may run as root, whom nothing is denied
+    for arguments in (["materialize"], ["rebuild"], ["ask", "unsafe_routes"]):
+        said = run(*arguments)
+        assert said.code == 3, said.err
+        assert said.err.splitlines()[-1] == (
+            "governance: home/logs/telemetry.jsonl cannot be read: Permission denied"
+        )
+
+
+@pytest.mark.parametrize("arguments", [["materialize"], ["rebuild"], ["ask", "unsafe_routes"], ["demo"]])
+def test_a_home_that_cannot_be_is_exit_code_3(
+    settings: Settings, run: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    Path("file").write_text("no folder")
+    monkeypatch.setenv("GOVERNANCE_HOME", "file/home")
+    said = run(*arguments)
+    assert said.code == 3
+    assert said.out == ""
+    assert said.err.startswith("governance: ")
+    assert said.err.count("\n") == 1
+
+
+def test_a_mistake_in_alerts_yaml_is_told_before_the_work(settings: Settings) -> None:
+    Path("sinks.yaml").write_text("sinks: [{name: a}]\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "governance_pipeline", "materialize"],
+        env={**os.environ, "ALERT_SINKS_PATH": "sinks.yaml"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "governance: sinks.yaml: sinks.0: Value error, sink 'a': give exactly one of url and url_env\n"
+    )
+    assert not settings.warehouse_path.exists()
 
 
 def test_the_command_loads_dagster_only_to_run_it(settings: Settings) -> None:
