@@ -18,8 +18,6 @@ _FEMTO_PER_USD_PER_MTOK = 1_000_000_000
 _FEMTO_PER_NANO = 1_000_000
 PRICE_DECIMALS = 9
 
-_FemtoPerToken = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class RateTier:
@@ -57,10 +55,10 @@ class Rate:
     price_version: str
     tiers: tuple[RateTier, ...] = ()
     cache_write_usd_per_mtok: Decimal | None = None
-    _femto: _FemtoPerToken = field(init=False, repr=False, compare=False)
+    _femto: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_femto", _femto_per_token(self))
+        object.__setattr__(self, "_femto", femto_per_token(self))
 
     def cost_nano(
         self, tokens_in: int, tokens_out: int, cache_read_tokens: int = 0, cache_write_tokens: int = 0
@@ -85,7 +83,7 @@ class Rate:
         femto_in, femto_out, femto_read, femto_write = self._femto
         for tier in self.tiers:
             if tokens_in > tier.above_input_tokens:
-                femto_in, femto_out, femto_read, femto_write = _femto_per_token(tier)
+                femto_in, femto_out, femto_read, femto_write = femto_per_token(tier)
         femto = (
             plain * femto_in
             + tokens_out * femto_out
@@ -102,7 +100,8 @@ def exact_price(amount: float | Decimal) -> Decimal:
     return round(Decimal(str(amount)), PRICE_DECIMALS)
 
 
-def _femto_per_token(rate: Rate | RateTier) -> _FemtoPerToken:
+def femto_per_token(rate: Rate | RateTier) -> tuple[int, int, int, int]:
+    """The prices of one token in femto-USD (10⁻¹⁵): input, output, cache read, cache write."""
     write = rate.cache_write_usd_per_mtok
     return (
         int(rate.input_usd_per_mtok * _FEMTO_PER_USD_PER_MTOK),
