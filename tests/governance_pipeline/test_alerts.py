@@ -7,6 +7,7 @@ import multiprocessing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apprise
 import pytest
 from pytest_httpserver import HTTPServer
 
@@ -15,6 +16,7 @@ from governance_pipeline.alerts import Alert, Sink, load_sinks, make_alert, rais
 from governance_pipeline.errors import BadInput
 from llmscope.clock import VirtualClock
 
+SAMPLE = Path(__file__).resolve().parents[2] / "fixtures" / "alerts" / "alerts.yaml"
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -156,6 +158,31 @@ def test_a_sink_hears_only_of_the_kinds_it_asked_for(tmp_path: Path) -> None:
     sinks = [Sink(name="budget", url="json://127.0.0.1:9/", kinds=("budget_alert",))]
     raised = raise_alerts([an_alert()], tmp_path / "a.jsonl", sinks=sinks, notify=lambda sink, alert: True)
     assert raised.delivered == ()
+
+
+def test_the_sample_brings_each_sink_what_it_asked_for(tmp_path: Path, httpserver: HTTPServer) -> None:
+    [desk, on_call] = load_sinks(
+        SAMPLE, {"ON_CALL_ALERTS_URL": httpserver.url_for("/call").replace("http", "json")}
+    )
+    assert (desk.name, desk.url) == ("desk", "json://127.0.0.1:8099/alerts")
+    assert apprise.Apprise().add(str(desk.url)), "an address that apprise knows"
+    desk = desk.model_copy(update={"url": httpserver.url_for("/alerts").replace("http", "json")})
+    for path in ("/alerts", "/call"):
+        httpserver.expect_request(path, method="POST").respond_with_data("ok")
+    failed = make_alert(
+        "check_failed", about=["reconciliation"], subject="fct_requests/reconciliation",
+        time="2026-11-21T11:00:00.000000+00:00", message="They differ.", data={},
+    )  # fmt: skip
+    raise_alerts([an_alert(), failed], tmp_path / "alerts.jsonl", sinks=[desk, on_call])
+    told = [(request.path, json.loads(request.data)) for request, _ in httpserver.log]
+    assert [(path, body["message"]) for path, body in told] == [
+        ("/alerts", "Search costs nine times as much as usual."),
+        ("/alerts", "They differ."),
+        ("/call", "They differ."),
+    ]
+    assert all({"title", "message", "type"} <= body.keys() for _, body in told)
+    with pytest.raises(BadInput, match="ON_CALL_ALERTS_URL is not set"):
+        load_sinks(SAMPLE, {})
 
 
 def test_an_address_may_come_from_the_environment(tmp_path: Path) -> None:
