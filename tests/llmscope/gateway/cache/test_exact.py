@@ -13,7 +13,7 @@ from llmscope.gateway.cache import single_flight
 from llmscope.gateway.cache.exact import ExactCache
 from llmscope.gateway.cache.keys import answer_key
 from llmscope.gateway.cache.single_flight import SingleFlight
-from llmscope.gateway.stages import CachedAnswer, CacheOutcome
+from llmscope.gateway.stages import CacheOutcome
 from tests.llmscope.gateway.cache.purchases import ANSWER, QUESTION, Shop, asking
 
 
