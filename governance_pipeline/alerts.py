@@ -14,23 +14,25 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from governance_pipeline.errors import BadInput
+from governance_pipeline.wording import counted
 from llmscope.clock import Clock, SystemClock
 from llmscope.event_log import AdmissionLock, LogWriter, iter_lines, open_log, rotated_siblings
 from llmscope.timestamps import format_instant, parse_micros, to_micros
 
 SPEC_VERSION = "1.0"
 SOURCE = "/llm-governance/pipeline"
-AlertKind = Literal["cost_anomaly", "budget_alert", "check_failed"]
+AlertKind = Literal["cost_anomaly", "budget_alert", "check_failed", "evaluation_low"]
 _TYPE_PREFIX = "llm_governance."
 # A sink that was down for longer, or was configured only now, is not flooded with the past.
 RETRY_HORIZON = timedelta(hours=24)
@@ -38,6 +40,7 @@ _LOCK_TIMEOUT_SECONDS = 5.0
 
 # A sink that is down costs its timeout this often per call, whatever waits for it.
 _FAILURES_PER_CALL = 3
+_MOST_SINKS_AT_ONCE = 32
 
 _log = logging.getLogger(__name__)
 _Line = TypeVar("_Line")
@@ -66,7 +69,7 @@ class Alert(msgspec.Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """The type without its prefix: cost_anomaly, budget_alert or check_failed."""
+        """The type without its prefix: one of `AlertKind`."""
         return self.type.removeprefix(_TYPE_PREFIX)
 
 
@@ -88,7 +91,7 @@ class Sink(BaseModel):
     name: str = Field(min_length=1)
     url: str | None = None
     url_env: str | None = None
-    kinds: tuple[AlertKind, ...] = ("cost_anomaly", "budget_alert", "check_failed")
+    kinds: tuple[AlertKind, ...] = get_args(AlertKind)
 
     @model_validator(mode="after")
     def _one_address(self) -> Sink:
@@ -269,27 +272,37 @@ def _deliver(
     ledger = alerts_path.with_name(alerts_path.stem + ".deliveries.jsonl")
     taken = {(delivery.id, delivery.sink) for delivery in _read_log(ledger, _Delivery)}
     now = clock.now()
-    delivered, failed = [], []
+    recent = [alert for alert in read_alerts(alerts_path) if _is_recent(alert, now)]
     writer = LogWriter(ledger)
-    try:
-        recent = [alert for alert in read_alerts(alerts_path) if _is_recent(alert, now)]
-        for sink in sinks:
-            failures = 0
-            for alert in recent:
-                pair = (alert.id, sink.name)
-                if alert.kind not in sink.kinds or pair in taken:
-                    continue
-                if failures < _FAILURES_PER_CALL and notify(sink, alert):
-                    writer.append(msgspec.json.encode(_Delivery(*pair, format_instant(clock.now()))))
-                    delivered.append(pair)
-                    continue
-                failures += 1
+
+    def deliver_to(sink: Sink) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        delivered: list[tuple[str, str]] = []
+        failed: list[tuple[str, str]] = []
+        for alert in recent:
+            pair = (alert.id, sink.name)
+            if alert.kind not in sink.kinds or pair in taken:
+                continue
+            if len(failed) < _FAILURES_PER_CALL and notify(sink, alert):
+                writer.append(msgspec.json.encode(_Delivery(*pair, format_instant(clock.now()))))
+                delivered.append(pair)
+            else:
                 failed.append(pair)
-            if failures:
-                _log.warning("alert sink %s did not take %d alerts; tried again later", sink.name, failures)
+        if failed:
+            _log.warning(
+                "alert sink %s did not take %s; tried again later", sink.name, counted(len(failed), "alert")
+            )
+        return delivered, failed
+
+    try:
+        # One thread a sink: one that hangs until its timeout keeps nobody else waiting.
+        with ThreadPoolExecutor(min(len(sinks), _MOST_SINKS_AT_ONCE)) as threads:
+            results = list(threads.map(deliver_to, sinks))
     finally:
         writer.close()
-    return tuple(delivered), tuple(failed)
+    return (
+        tuple(pair for delivered, _ in results for pair in delivered),
+        tuple(pair for _, failed in results for pair in failed),
+    )
 
 
 def _is_recent(alert: Alert, now: datetime) -> bool:

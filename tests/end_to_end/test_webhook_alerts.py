@@ -32,10 +32,13 @@ class Webhook(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = 200
         self.told: list[str] = []
+        self.heard = threading.Event()
+        self.answers_after: threading.Event | None = None
 
     @property
     def url(self) -> str:
-        return f"json://127.0.0.1:{self.server_address[1]}/"
+        """Its address; whoever calls gives up on it after half a second."""
+        return f"json://127.0.0.1:{self.server_address[1]}/?rto=0.5"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -44,6 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.told.append(json.loads(body)["message"])
+        self.server.heard.set()
+        if self.server.answers_after is not None:
+            self.server.answers_after.wait(5)
         self.send_response(self.server.status)
         self.end_headers()
 
@@ -117,6 +123,35 @@ def test_a_webhook_hears_each_alert_once_while_another_sink_fails_and_is_tried_a
         materialize(settings)
         assert len(well.told) == 2
         assert len(broken.told) == 4
+
+
+def raise_one(tmp_path: Path, *servers: Webhook) -> alerts.Raised:
+    alert = alerts.make_alert(
+        "cost_anomaly", about=["e"], subject="feature:chat", time="2026-11-21T11:00:00.000000+00:00",
+        message="Chat costs nine times as much as usual.", data={},
+    )  # fmt: skip
+    sinks = [alerts.Sink(name=f"sink-{number}", url=server.url) for number, server in enumerate(servers)]
+    return alerts.raise_alerts([alert], tmp_path / "alerts.jsonl", sinks=sinks)
+
+
+def test_a_webhook_that_hangs_keeps_no_other_waiting(tmp_path: Path) -> None:
+    """The first sink answers only once the second has been told: one after the other, it never would."""
+    with webhook() as hanging, webhook() as well:
+        hanging.answers_after = well.heard
+        raised = raise_one(tmp_path, hanging, well)
+        assert raised.failed == ()
+        assert [sink for _, sink in raised.delivered] == ["sink-0", "sink-1"]
+
+
+def test_twin_that_tells_one_sink_after_the_other_waits_for_the_one_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "_MOST_SINKS_AT_ONCE", 1)
+    with webhook() as hanging, webhook() as well:
+        hanging.answers_after = well.heard
+        raised = raise_one(tmp_path, hanging, well)
+        assert [sink for _, sink in raised.failed] == ["sink-0"]
+        assert [sink for _, sink in raised.delivered] == ["sink-1"]
 
 
 @pytest.mark.timeout(60)
