@@ -299,10 +299,9 @@ class CanaryRouter:
 
     def _move(self, state: CanaryState, stage: int, reason: TransitionReason) -> Transition:
         ended, from_share, counts = self._evidence, self._share(), self._counts()
+        was_running = self._state == "running"
         self._state, self._stage, self._restart_seconds = state, stage, None
-        # Where the primary gets no requests of its own, what it showed before is what is allowed.
-        fixed_baseline = ended.baseline() if self._share() >= 1 else None
-        self._evidence = StageEvidence(self._rules, fixed_baseline)
+        self._evidence = StageEvidence(self._rules, ended.baseline() if was_running else None)
         transition = Transition(
             at_seconds=self._now_seconds,
             from_share=from_share,

@@ -18,6 +18,7 @@ Verdict = Literal["continue", "advance", "roll_back"]
 
 # A primary that breaks the SLO itself raises the bar only beyond chance: one-sided 95 %.
 _Z = 1.6449
+_PRIMARY_SAMPLE = 100
 # However bad the primary, a candidate that fails nine times in ten is over the multiplier.
 _HIGHEST_BURN = 0.9
 
@@ -85,16 +86,16 @@ class StageEvidence:
 
     Args:
         rules: what it is judged by.
-        fixed_baseline: stands instead of what the primary shows, for a stage in which the primary gets
-            no traffic of its own.
+        baseline_before: of the stage before, which stands until the primary has shown 100 attempts in
+            this one: at 100 % it gets none of its own.
 
     Attributes:
         candidate_calls, candidate_faults, primary_calls, primary_faults: what was counted.
     """
 
-    def __init__(self, rules: StageRules, fixed_baseline: float | None = None) -> None:
+    def __init__(self, rules: StageRules, baseline_before: float | None = None) -> None:
         self._rules = rules
-        self._fixed_baseline = fixed_baseline
+        self._baseline_before = rules.slo_error_rate if baseline_before is None else baseline_before
         self._edge_calls = max(rules.minimum_sample, rules.window_calls or 0)
         self._edge_seconds: float | None = None
         self._test = ShareTest(rules.slo_error_rate, rules.burn_multiplier)
@@ -132,8 +133,8 @@ class StageEvidence:
     def baseline(self) -> float:
         """The share of faults that is not held against the candidate: what the SLO allows, or what the
         primary shows at the same time if that is worse beyond chance (its upper bound then)."""
-        if self._fixed_baseline is not None:
-            return self._fixed_baseline
+        if self.primary_calls < _PRIMARY_SAMPLE:
+            return self._baseline_before
         allowed = self._rules.slo_error_rate
         low, high = wilson_bounds(self.primary_faults, self.primary_calls)
         highest = max(allowed, _HIGHEST_BURN / self._rules.burn_multiplier)

@@ -104,9 +104,10 @@ def test_a_candidate_that_fails_many_times_more_often_is_mostly_rolled_back(
 def test_a_primary_that_fails_as_badly_raises_the_bar_and_only_beyond_chance() -> None:
     evidence = StageEvidence(rules())
     evidence.observe_primary(True, 0.0)
-    for _ in range(60):
+    evidence.observe_primary(True, 0.0)
+    for _ in range(120):
         evidence.observe_primary(False, 0.0)
-    assert evidence.baseline() == 0.01  # 1 in 61 may be chance
+    assert evidence.baseline() == 0.01  # 2 in 122 may be chance
     for number in range(10_000):
         evidence.observe_primary(number % 20 == 0, 0.0)
     assert 0.05 < evidence.baseline() < 0.06
@@ -118,6 +119,15 @@ def test_however_bad_the_primary_total_failure_of_the_candidate_is_worse() -> No
         evidence.observe_primary(number % 10 != 0, 0.0)
     verdicts = candidate_calls(evidence, calls=200, bad_every=1)
     assert "roll_back" in verdicts
+
+
+def test_what_the_primary_showed_before_stands_until_it_has_shown_enough() -> None:
+    evidence = StageEvidence(rules(), baseline_before=0.06)
+    for _ in range(99):
+        evidence.observe_primary(False, 0.0)
+    assert evidence.baseline() == 0.06
+    evidence.observe_primary(False, 0.0)
+    assert evidence.baseline() == 0.01
 
 
 @pytest.mark.parametrize(("bad", "calls"), [(0, 10), (1, 51), (10, 200), (200, 200)])
