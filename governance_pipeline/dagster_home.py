@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ PROCESS_TAG = "governance/process"
 _TEMPLATE = Path(__file__).with_name("dagster.yaml")
 # Creating the instance's tables takes a second or two; a second process waits for it rather than collide.
 _LOCK_TIMEOUT_SECONDS = 60.0
+# A run names its process when its resources are set up, before any step: within a second of its start.
+_NAMELESS_SECONDS = 120.0
 
 
 def prepare(settings: Settings) -> Path:
@@ -66,17 +69,32 @@ def process_identity() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_started_at(os.getpid())}"
 
 
-def end_dead_runs(instance: DagsterInstance) -> list[str]:
+def end_dead_runs(instance: DagsterInstance, *, now_seconds: float | None = None) -> list[str]:
     """Report runs as failed whose process on this machine has died, and free the pool slots they held.
 
-    Without this a run that was killed keeps the warehouse's pool for hours. Returns the runs' ids.
+    Without this a run that was killed keeps the warehouse's pool for hours. A run that has not said for
+    two minutes after its start which process it is died before its resources were there.
+
+    Args:
+        instance: the shared instance.
+        now_seconds: seconds since 1970, by default now.
+
+    Returns:
+        The runs' ids.
     """
     from dagster import DagsterRunStatus, RunsFilter  # noqa: PLC0415
 
+    now_seconds = time.time() if now_seconds is None else now_seconds
     ended = []
-    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])):
+    in_progress = RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING])
+    for record in instance.get_run_records(in_progress):
+        run = record.dagster_run
         identity = run.tags.get(PROCESS_TAG)
-        if identity is None or _is_alive(identity):
+        if identity is None:
+            began = record.start_time or record.create_timestamp.timestamp()
+            if now_seconds - began < _NAMELESS_SECONDS:
+                continue
+        elif _is_alive(identity):
             continue
         instance.report_run_failed(run, "its process died before it ended")
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)

@@ -278,3 +278,17 @@ def test_a_run_whose_process_died_is_ended_and_its_slot_freed(
     }
     assert end_dead_runs(instance) == [runs[gone].run_id]
     assert instance.get_run_by_id(runs[gone].run_id).is_failure  # type: ignore[union-attr]
+
+
+def test_a_run_that_died_before_it_named_its_process_is_ended_after_two_minutes(
+    settings: Settings, instance: DagsterInstance
+) -> None:
+    job = build_defs(settings).resolve_job_def("refresh")
+    nameless = instance.create_run_for_job(job, status=sensors._UNFINISHED[3])
+    named = instance.create_run_for_job(
+        job, tags={PROCESS_TAG: process_identity()}, status=sensors._UNFINISHED[3]
+    )
+    began = instance.get_run_record_by_id(nameless.run_id).create_timestamp.timestamp()  # type: ignore[union-attr]
+    assert end_dead_runs(instance, now_seconds=began + 119) == []
+    assert end_dead_runs(instance, now_seconds=began + 121) == [nameless.run_id]
+    assert not instance.get_run_by_id(named.run_id).is_finished  # type: ignore[union-attr]
