@@ -13,11 +13,10 @@ from pathlib import Path
 
 from llmscope.errors import EventLogError
 from llmscope.event_log import (
-    FIRST_WAIT_SECONDS,
-    LONGEST_WAIT_SECONDS,
     AdmissionLock,
     LogWriter,
     forget_descriptors_on_fork,
+    waits,
 )
 from policy_runtime.decision_record import DecisionRecord, encode_decision
 from policy_runtime.live_state import LiveState
@@ -58,6 +57,14 @@ class DecisionLog:
                 self.mutex.release()
         return entered
 
+    def enter_within(self, timeout_seconds: float) -> bool:
+        """`try_enter` again and again, for a thread that may sleep; False when it could not be had."""
+        for wait in waits(timeout_seconds):
+            time.sleep(wait)
+            if self.try_enter():
+                return True
+        return False
+
     def leave(self) -> None:
         """Give both back."""
         self._lock.release()
@@ -89,15 +96,10 @@ class DecisionLog:
         It is folded by the next poll like anybody else's line, so that there is one way to fold it.
         """
         line = encode_decision(event)
-        deadline = time.monotonic() + timeout_seconds
-        wait = FIRST_WAIT_SECONDS
         try:
-            while not self.try_enter():
-                if time.monotonic() >= deadline:
-                    self._writer.append_unserialised(line)
-                    return
-                time.sleep(wait)
-                wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
+            if not self.try_enter() and not self.enter_within(timeout_seconds):
+                self._writer.append_unserialised(line)
+                return
             try:
                 self._writer.append_serialised(line)
             finally:

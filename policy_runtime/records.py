@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmscope.money import from_nano
+from llmscope.money import NANO_PER_USD, from_nano
 from llmscope.timestamps import format_micros
 from policy_runtime.decision_record import SCHEMA_VERSION, DecisionRecord
 from policy_runtime.judgement import Crossing, Judgement
@@ -10,13 +10,17 @@ from policy_runtime.policy_file import LoadedPolicy
 
 
 def decision_of(
-    judgement: Judgement, loaded: LoadedPolicy, request_id: str, expires_us: int
+    judgement: Judgement, loaded: LoadedPolicy, request_id: str, expires_us: int, degraded: str | None
 ) -> DecisionRecord:
-    """The record of one decision; `state`, `latency_ms` and the telemetry position are its maker's to add."""
-    rule, mark = judgement.rule, judgement.watermark
+    """The record of one decision; `latency_ms` and the telemetry position are its maker's to add.
+
+    Args:
+        expires_us: when its reservation lapses, if it is not denied.
+        degraded: why the decision is `degraded`, None when it is `fresh`.
+    """
+    rule, mark, policy = judgement.rule, judgement.watermark, loaded.policy
     ask, effective, requested = judgement.ask, judgement.effective, judgement.requested
     labels = ask.labels
-    policy = loaded.policy
     record = DecisionRecord(
         schema_version=SCHEMA_VERSION,
         timestamp=format_micros(judgement.now_us),
@@ -32,11 +36,13 @@ def decision_of(
         model=effective.model,
         requested_model_tier=requested.tier,
         effective_model_tier=effective.tier,
-        primitive=rule.primitive if rule else None,
+        primitive=None if rule is None else rule.primitive,
         decision=judgement.decision,
         reason=judgement.reason,
-        policy_id=rule.id if rule else None,
+        policy_id=None if rule is None else rule.id,
         mode="shadow" if policy.all_shadow else "enforce",
+        state="fresh" if degraded is None else "degraded",
+        state_reason=degraded,
         estimated_cost_usd=usd_or_none(effective.expected_nano),
         requested_estimated_cost_usd=usd_or_none(requested.expected_nano),
         estimated_tokens_in=ask.tokens_in,
@@ -46,13 +52,13 @@ def decision_of(
         rules=judgement.outcomes or None,
     )
     if judgement.decision != "deny":
-        record.reserved_cost_usd = from_nano(effective.reserved_nano)
+        record.reserved_cost_usd = effective.reserved_nano / NANO_PER_USD
         record.reserved_tokens = ask.tokens_in + effective.max_output_tokens
         record.reservation_expires_at = format_micros(expires_us)
     if mark is not None:
-        record.window_cost_usd = from_nano(mark.spent_nano)
-        record.window_reserved_usd = from_nano(mark.reserved_nano)
-        record.window_limit_usd = from_nano(mark.limit_nano)
+        record.window_cost_usd = mark.spent_nano / NANO_PER_USD
+        record.window_reserved_usd = mark.reserved_nano / NANO_PER_USD
+        record.window_limit_usd = mark.limit_nano / NANO_PER_USD
         record.window_start = format_micros(mark.window_start_us)
     return record
 

@@ -16,10 +16,10 @@ What does not belong here: what the lines mean.
 
 from llmscope.event_log._append import MAX_LINE_BYTES, Durability, LogWriter
 from llmscope.event_log._lock import (
-    FIRST_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
     AdmissionLock,
     forget_descriptors_on_fork,
+    waits,
 )
 from llmscope.event_log._read import (
     FINGERPRINT_BYTES,
@@ -37,7 +37,6 @@ from llmscope.event_log._read import (
 
 __all__ = [
     "FINGERPRINT_BYTES",
-    "FIRST_WAIT_SECONDS",
     "LONGEST_WAIT_SECONDS",
     "MAX_LINE_BYTES",
     "AdmissionLock",
@@ -54,4 +53,5 @@ __all__ = [
     "iter_lines",
     "open_log",
     "rotated_siblings",
+    "waits",
 ]

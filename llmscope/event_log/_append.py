@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from llmscope.errors import EventLogError, LineTooLong, LogLockTimeout, ShortWrite
-from llmscope.event_log._lock import (
-    FIRST_WAIT_SECONDS,
-    LONGEST_WAIT_SECONDS,
-    close_quietly,
-    forget_descriptors_on_fork,
-)
+from llmscope.event_log._lock import close_quietly, forget_descriptors_on_fork, waits
 from llmscope.event_log._read import FileEnd
 
 # Readers reject longer lines, so no writer makes one.
@@ -55,16 +50,17 @@ class LogWriter:
         Raises:
             LineTooLong, ShortWrite, LogLockTimeout, EventLogError: see `llmscope.errors`.
         """
-        deadline = time.monotonic() + timeout_seconds
-        wait = FIRST_WAIT_SECONDS
-        while (offset := self.try_append(line)) is None:
-            if time.monotonic() >= deadline:
-                if unlocked_after_timeout:
-                    return self.append_unserialised(line)
-                raise LogLockTimeout(f"{self.path}: locked by another process for {timeout_seconds} s")
+        offset = self.try_append(line)
+        if offset is not None:
+            return offset
+        for wait in waits(timeout_seconds):
             time.sleep(wait)
-            wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
-        return offset
+            offset = self.try_append(line)
+            if offset is not None:
+                return offset
+        if unlocked_after_timeout:
+            return self.append_unserialised(line)
+        raise LogLockTimeout(f"{self.path}: locked by another process for {timeout_seconds} s")
 
     def try_append(self, line: bytes) -> int | None:
         """`append` without waiting: None when another writer holds the lock at this instant."""

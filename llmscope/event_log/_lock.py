@@ -12,14 +12,25 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 # A contended caller looks again after 50 µs, then ever later up to 2 ms: a held lock is released
 # after tens of microseconds, a stopped holder should not be spun on.
-FIRST_WAIT_SECONDS = 50e-6
+_FIRST_WAIT_SECONDS = 50e-6
 LONGEST_WAIT_SECONDS = 2e-3
 _EXCLUSIVE_OR_FAIL = fcntl.LOCK_EX | fcntl.LOCK_NB
+
+
+def waits(timeout_seconds: float) -> Iterator[float]:
+    """How many seconds to wait before each further try for something contended, until `timeout_seconds`
+    of real time have passed."""
+    deadline = time.monotonic() + timeout_seconds
+    wait = _FIRST_WAIT_SECONDS
+    while time.monotonic() < deadline:
+        yield wait
+        wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
 
 
 class ForgetsDescriptors(Protocol):
@@ -88,14 +99,13 @@ class AdmissionLock:
 
     def acquire(self, timeout_seconds: float) -> bool:
         """Take the lock within `timeout_seconds` of real time; False when it stayed taken."""
-        deadline = time.monotonic() + timeout_seconds
-        wait = FIRST_WAIT_SECONDS
-        while not self.try_acquire():
-            if time.monotonic() >= deadline:
-                return False
+        if self.try_acquire():
+            return True
+        for wait in waits(timeout_seconds):
             time.sleep(wait)
-            wait = min(wait * 1.5, LONGEST_WAIT_SECONDS)
-        return True
+            if self.try_acquire():
+                return True
+        return False
 
     def release(self) -> None:
         """Give the lock back. Only its holder may call this."""

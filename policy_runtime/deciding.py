@@ -1,0 +1,227 @@
+"""Deciding one request: fold what is new in both logs, judge, append the decision with its reservation.
+
+It happens under the admission lock, or after a timeout without it and marked so. No coroutine waits for
+a thread here: whatever is contended is tried again later. What does not belong here: the rules
+(`judgement`), the fold (`ledger`), which policy is in force and what callers see (`gate`).
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmscope.errors import EventLogError
+from llmscope.event_log import LONGEST_WAIT_SECONDS, forget_descriptors_on_fork, waits
+from policy_runtime import records
+from policy_runtime.asking import new_request_id
+from policy_runtime.decision_log import DecisionLog
+from policy_runtime.errors import GateUnavailable, PolicyDenied, RequestIdReused
+from policy_runtime.judgement import Judgement, judge
+from policy_runtime.ledger import Admitted, Held, Ledger
+from policy_runtime.live_state import LiveState
+from policy_runtime.status import LiveWindow, live_windows
+
+if TYPE_CHECKING:
+    from llmscope.clock import Clock
+    from policy_runtime.asking import Ask
+    from policy_runtime.decision_record import DecisionRecord
+    from policy_runtime.policy_file import LoadedPolicy
+
+logger = logging.getLogger("policy_runtime")
+
+
+class Decider:
+    """The state of one gate, its decision log, and the policy that it decides by.
+
+    Args:
+        loaded: the policy in force.
+        telemetry_paths: the logs that bills are read from.
+        decisions_path: the log that decisions are appended to.
+        clock: time.
+    """
+
+    def __init__(
+        self, loaded: LoadedPolicy, telemetry_paths: tuple[Path, ...], decisions_path: Path, clock: Clock
+    ) -> None:
+        self._loaded = loaded
+        self._clock = clock
+        self._state = LiveState(telemetry_paths, decisions_path, clock, loaded.policy)
+        self._log = DecisionLog(decisions_path, self._state)
+        self._lock_is_slow = False
+        forget_descriptors_on_fork(self)
+
+    # -- deciding ----------------------------------------------------------------------------------------
+
+    def decide(self, ask: Ask) -> DecisionRecord:
+        """Decide and append, waiting for the lock at most `lock_timeout_seconds`.
+
+        Raises:
+            PolicyDenied, GateUnavailable, RequestIdReused.
+        """
+        if self._log.try_enter() or self._log.enter_within(self._patience_seconds()):
+            return self._decide_entered(ask)
+        self._lock_is_slow = True
+        with self._log.mutex:
+            return self._decide(ask, locked=False)
+
+    async def decide_async(self, ask: Ask) -> DecisionRecord:
+        """`decide` for a coroutine: the event loop runs on while lock or mutex are contended."""
+        if self._log.try_enter() or await self._enter_in_time():
+            return self._decide_entered(ask)
+        self._lock_is_slow = True
+        while not self._log.mutex.acquire(blocking=False):
+            await _sleep(LONGEST_WAIT_SECONDS)
+        try:
+            return self._decide(ask, locked=False)
+        finally:
+            self._log.mutex.release()
+
+    def look(self, ask: Ask) -> Judgement:
+        """What would be decided now."""
+        with self._log.mutex:
+            ledger, now_us, _ = self._state.current()
+            return judge(self._loaded.policy, ledger, ask, now_us)
+
+    # -- the state ---------------------------------------------------------------------------------------
+
+    def held(self, request_id: str) -> tuple[Held | None, bool]:
+        """The id's reservation (open or lapsed), and whether a known bill for it was folded."""
+        with self._log.mutex:
+            ledger, _, _ = self._state.current()
+            return ledger.held(request_id), ledger.is_settled(request_id)
+
+    def live_windows(self) -> list[LiveWindow]:
+        """Every budget and rate limit with something in it, as it stands now."""
+        with self._log.mutex:
+            ledger, now_us, _ = self._state.current()
+            return live_windows(ledger, self._loaded.policy, now_us)
+
+    def catch_up(self) -> None:
+        """Fold what is new outside the lock, if no other thread is at it: the next decision, which holds
+        the lock, then finds less to do."""
+        if self._log.mutex.acquire(blocking=False):
+            try:
+                self._state.catch_up()
+            finally:
+                self._log.mutex.release()
+
+    def note(self, event: DecisionRecord, *, may_wait: bool = True) -> None:
+        """Append an event that belongs to no decision, waiting for the lock as decisions do, if at all."""
+        self._log.note_apart(event, self._loaded.policy.lock_timeout_seconds if may_wait else 0.0)
+
+    def follow(self, loaded: LoadedPolicy) -> None:
+        """Decide by another policy from now on; usage survives, for it is folded again from the logs."""
+        with self._log.mutex:
+            self._loaded = loaded
+            self._state.policy = loaded.policy
+            self._state.forget()
+
+    def close(self) -> None:
+        """Close all files. The next call opens them again."""
+        with self._log.mutex:
+            self._state.forget()
+        self._log.close()
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    def _patience_seconds(self) -> float:
+        """After one timeout the lock is only tried until it is had again."""
+        return 0.0 if self._lock_is_slow else self._loaded.policy.lock_timeout_seconds
+
+    async def _enter_in_time(self) -> bool:
+        """`DecisionLog.enter_within` for a coroutine."""
+        for wait in waits(self._patience_seconds()):
+            await _sleep(wait)
+            if self._log.try_enter():
+                return True
+        return False
+
+    def _decide_entered(self, ask: Ask) -> DecisionRecord:
+        try:
+            self._lock_is_slow = False
+            return self._decide(ask, locked=True)
+        finally:
+            self._log.leave()
+
+    def _decide(self, ask: Ask, *, locked: bool) -> DecisionRecord:
+        clock, state, loaded = self._clock, self._state, self._loaded
+        started = clock.monotonic()
+        ledger, now_us, degraded = state.current()
+        request_id = ask.request_id
+        if request_id is None:
+            request_id = new_request_id()
+        elif ledger.knows(request_id):
+            raise RequestIdReused(
+                f"request id {request_id!r} was admitted or billed before; a second call under it would "
+                "escape its budget: mint a new id"
+            )
+        judgement = judge(loaded.policy, ledger, ask, now_us)
+        if not locked:
+            degraded = "lock"
+        elif degraded is None and judgement.effective.price_version is None:
+            degraded = "price: no price is known for this model"
+        expires_us = now_us + ask.ttl_us
+        record = records.decision_of(judgement, loaded, request_id, expires_us, degraded)
+        record.telemetry_position = state.telemetry_position()
+        record.latency_ms = round((clock.monotonic() - started) * 1000, 3)
+        if judgement.crossings or ledger.policy_hash_in_log != loaded.hash:
+            self._announce(ledger, judgement, locked)
+        try:
+            self._log.append(record, locked=locked)
+        except EventLogError as exc:
+            self._go_on_unrecorded(ledger, judgement, exc)
+        ledger.last_decision_us = now_us
+        if judgement.decision == "deny":
+            raise PolicyDenied(record, judgement.retry_after_seconds)
+        effective = judgement.effective
+        ledger.admit(
+            Admitted(
+                request_id,
+                now_us,
+                effective.reserved_nano,
+                ask.tokens_in + effective.max_output_tokens,
+                expires_us,
+                ask.labels,
+                effective.model,
+                effective.tier,
+            )
+        )
+        return record
+
+    def _announce(self, ledger: Ledger, judgement: Judgement, locked: bool) -> None:
+        """Append what the log must know before this decision: the policy in force, crossings."""
+        now_us = judgement.now_us
+        if ledger.policy_hash_in_log != self._loaded.hash:
+            ledger.policy_hash_in_log = self._loaded.hash
+            self._log.note(records.policy_loaded(self._loaded, now_us), locked=locked)
+        for crossing in judgement.crossings:
+            window_start_us = crossing.watermark.window_start_us
+            ledger.alerted(crossing.rule.id, crossing.scope, crossing.fraction, now_us, window_start_us)
+            self._log.note(records.budget_alert(crossing, now_us), locked=locked)
+
+    def _go_on_unrecorded(self, ledger: Ledger, judgement: Judgement, error: EventLogError) -> None:
+        """The decision could not be written: the rules' `on_error` decide whether it holds.
+
+        Raises:
+            GateUnavailable: an enforced rule says to deny then.
+        """
+        if judgement.decision == "deny":
+            logger.error("a denial could not be recorded: %s", error)
+            return
+        for book in ledger.books(judgement.charged):
+            if book.rule.on_error == "deny" and book.rule.enforced:
+                raise GateUnavailable(
+                    f"no decision could be recorded ({error}), and rule {book.rule.id!r} says on_error: deny"
+                ) from error
+        logger.error("allowed without a record, as on_error says: %s", error)
+
+    def _after_fork_in_child(self) -> None:
+        """A fork may have caught the ledger in the middle of a fold: the child starts its own."""
+        self._state.forget()
+
+
+async def _sleep(seconds: float) -> None:
+    import asyncio  # noqa: PLC0415  the event loop's library is loaded by who runs one
+
+    await asyncio.sleep(seconds)

@@ -1,0 +1,80 @@
+"""Which policy a gate follows, and whether its file says something else by now.
+
+What does not belong here: what a file may say (`policy_file`), what follows from it (`judgement`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from policy_runtime.policy import Policy
+    from policy_runtime.policy_file import LoadedPolicy
+
+    PolicySource = str | os.PathLike[str] | Mapping[str, Any] | Policy | None
+
+_LOOK_SECONDS = 1.0
+
+
+class PolicyInForce:
+    """A policy and the file that it came from.
+
+    Args:
+        source: what `load_policy` takes.
+
+    Raises:
+        PolicyFileError: the policy cannot be enforced as written.
+    """
+
+    def __init__(self, source: PolicySource) -> None:
+        from policy_runtime.policy_file import load_policy  # noqa: PLC0415  pydantic and the models: see there
+
+        self.loaded: LoadedPolicy = load_policy(source)
+        self._identity = _file_identity(self.loaded.path)
+        self._looked_at = time.monotonic()
+
+    def file_has_changed(self) -> bool:
+        """Whether the file is not the one read last; looked at once a second at most."""
+        path = self.loaded.path
+        if path is None:
+            return False
+        now = time.monotonic()
+        if now - self._looked_at < _LOOK_SECONDS:
+            return False
+        self._looked_at = now
+        identity = _file_identity(path)
+        return identity is not None and identity != self._identity
+
+    def read_again(self) -> bool:
+        """Read the file; whether it says something else, which is in force then.
+
+        Raises:
+            PolicyFileError: why it was refused; the policy stays, and the file as it is now is not said to
+                have changed again.
+        """
+        from policy_runtime.policy_file import load_policy  # noqa: PLC0415
+
+        path = self.loaded.path
+        if path is None:
+            return False
+        self._identity = _file_identity(path)
+        loaded = load_policy(path)
+        if loaded.hash == self.loaded.hash:
+            return False
+        self.loaded = loaded
+        return True
+
+
+def _file_identity(path: Path | None) -> tuple[int, int, int] | None:
+    """What changes when a file is edited or replaced; None when it is not there."""
+    if path is None:
+        return None
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
