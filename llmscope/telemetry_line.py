@@ -75,6 +75,7 @@ class TelemetryLine(msgspec.Struct, gc=False):
     budget_namespace: Text = None
     route: Text = None
     route_name: Text = None
+    provider_requested: Text = None
     provider_selected: Text = None
     model_selected: Text = None
     provider: Text = None

@@ -27,6 +27,7 @@ _COMMANDS = {
     "check": "policy",
     "explain": "requests",
     "reprice": "reprice",
+    "stats": "stats",
     "status": "policy",
     "rejects": "requests",
     "rebuild": "refresh",

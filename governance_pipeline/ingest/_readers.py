@@ -52,6 +52,7 @@ _TELEMETRY_ORDER = [
     "feature_id",
     "experiment_id",
     "budget_namespace",
+    "provider_requested",
     "provider_selected",
     "model_selected",
     "model_tier",

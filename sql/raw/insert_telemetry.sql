@@ -17,6 +17,7 @@ FROM (
         "budget_namespace": "VARCHAR",
         "route": "VARCHAR",
         "route_name": "VARCHAR",
+        "provider_requested": "VARCHAR",
         "provider_selected": "VARCHAR",
         "model_selected": "VARCHAR",
         "provider": "VARCHAR",

@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS raw.telemetry (
     budget_namespace VARCHAR,
     route VARCHAR,
     route_name VARCHAR,
+    provider_requested VARCHAR,
     provider_selected VARCHAR,
     model_selected VARCHAR,
     provider VARCHAR,
