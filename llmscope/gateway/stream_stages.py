@@ -25,7 +25,7 @@ from llmscope.gateway.attempts import (
     category_of,
 )
 from llmscope.gateway.call import Call
-from llmscope.gateway.provider import InputUsage, ProviderBase, StreamItem
+from llmscope.gateway.provider import InputUsage, ProviderBase, ProviderResponse, StreamItem
 from llmscope.gateway.stages import CachedAnswer, ResponseCache, StreamGuard
 from llmscope.gateway.tokens import estimate_tokens
 
@@ -55,10 +55,15 @@ class Received:
             return None
         usage = self.input_usage or InputUsage(estimate_tokens(prompt))
         text = "".join(self.pieces)
-        reply = Reply((text, usage.tokens_in, estimate_tokens(text)))
-        reply.cache_read_tokens = usage.cache_read_tokens
-        reply.cache_write_tokens = usage.cache_write_tokens
-        return reply
+        return Reply.of(
+            ProviderResponse(
+                text,
+                usage.tokens_in,
+                estimate_tokens(text),
+                cache_read_tokens=usage.cache_read_tokens,
+                cache_write_tokens=usage.cache_write_tokens,
+            )
+        )
 
 
 async def pieces_of(call: Call, received: Received, ask: pipeline.Ask) -> Pieces:
@@ -229,21 +234,23 @@ def _stream_of(call: Call) -> AsyncIterator[StreamItem]:
 
 
 async def _next_piece(call: Call, received: Received, items: AsyncIterator[StreamItem]) -> str:
-    """Take the next item; its text, or nothing if it is none."""
+    """Take the next item; its text, or nothing if it has none that is new."""
     with instrumentation.vendor_spans_suppressed():
         item = await anext(items, None)
+    piece = ""
     if isinstance(item, str):
-        if item:
-            received.pieces.append(item)
-        return item
-    if isinstance(item, InputUsage):
+        piece = item
+    elif isinstance(item, InputUsage):
         received.input_usage = item
     elif item is None:
         raise AnswerFailed(str(call.provider.provider_name), "it stops before its end")
     else:
         call.take_reply(Reply.of(item))
         received.is_whole = True
-    return ""
+        piece = "" if received.pieces else item.text
+    if piece:
+        received.pieces.append(piece)
+    return piece
 
 
 async def _close(call: Call, items: AsyncIterator[StreamItem]) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
-import textwrap
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -370,43 +366,3 @@ def test_a_cause_chain_that_bites_its_tail_is_walked_once() -> None:
     error, other = RuntimeError("a"), RuntimeError("b")
     error.__cause__, other.__cause__ = other, error
     assert not is_known_unbilled(error, "unknown")
-
-
-def traced_call(vendor: str, httpserver: HTTPServer, folder: Path, *, prelude: str = "") -> int:
-    """How many spans one call makes in a process with a real SDK."""
-    httpserver.expect_request(PATH[vendor]).respond_with_json(REPLY[vendor])
-    root = Path(llmscope.__file__).parent.parent
-    script = f"""
-        import asyncio, llmscope
-        from tests.llmscope.gateway.test_provider import provider_at
-        {prelude}
-        llmscope.setup_otel()
-        llmscope.register_provider("v", provider_at({vendor!r}, {base_url_of(httpserver)!r}))
-        llmscope.register_route("/v", llmscope.RoutePolicy(9, 0, False, {{"cheap": {MODEL[vendor]!r}}}, "v"))
-        asyncio.run(llmscope.call_llm("Hi", "cheap", "/v", telemetry_path={str(folder / "t.jsonl")!r}))
-        llmscope.shutdown_otel()
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, cwd=root,
-        env={
-            **os.environ, "PYTHONPATH": str(root),
-            "OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none",
-        },
-    )  # fmt: skip
-    return done.stdout.count('"parent_id"')  # a span id stands on metric exemplars too
-
-
-@pytest.mark.parametrize("vendor", ["openai", "anthropic"])
-def test_the_sdks_own_spans_do_not_double_ours(vendor: str, httpserver: HTTPServer, tmp_path: Path) -> None:
-    assert traced_call(vendor, httpserver, tmp_path) == 1
-    ((request, _),) = httpserver.log
-    assert "traceparent" not in request.headers
-
-
-def test_twin_left_to_itself_the_anthropic_sdk_would_double_them(
-    httpserver: HTTPServer, tmp_path: Path
-) -> None:
-    itself = (
-        "llmscope.AnthropicProvider._new_client = lambda self, sdk, **options: sdk.AsyncAnthropic(**options)"
-    )
-    assert traced_call("anthropic", httpserver, tmp_path, prelude=itself) == 2

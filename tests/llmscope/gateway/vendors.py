@@ -121,6 +121,10 @@ class Vendor(NamedTuple):
     cuts: int
     end: str = ""
 
+    def body(self) -> bytes:
+        """The whole answer, as it is sent."""
+        return json.dumps(self.reply).encode()
+
     def sse(self, events: list[dict[str, Any]]) -> list[bytes]:
         """Server-sent events, one a piece."""
         return [
