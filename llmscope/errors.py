@@ -9,6 +9,7 @@
     ├── StreamNotFinished                 the result of a stream was asked for before its last piece was read
     ├── CircuitOpen                       every provider that could be asked is being left alone
     ├── DeadlineExceeded (TimeoutError)   the caller's whole wait was used up
+    ├── AdvanceRefused                    a canary is not advanced by hand: it burns, or is promoted already
     └── EventLogError (OSError)           the log could not be written
         ├── LineTooLong                   a line over the limit of the protocol
         ├── ShortWrite                    the disk took only part of a line; the part was cut back
@@ -97,6 +98,10 @@ class DeadlineExceeded(LlmscopeError, TimeoutError):
     def __init__(self, deadline_seconds: float) -> None:
         super().__init__(f"no answer within the route's deadline of {deadline_seconds:g} s")
         self.deadline_seconds = deadline_seconds
+
+
+class AdvanceRefused(LlmscopeError):
+    """A canary was not advanced by hand; the message says why, and how to do it all the same."""
 
 
 class EventLogError(LlmscopeError, OSError):

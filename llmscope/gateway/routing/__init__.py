@@ -11,7 +11,7 @@ from llmscope.gateway.routing.burn_rate import (
     WORKBOOK_WINDOWS,
     BurnWindow,
 )
-from llmscope.gateway.routing.canary import AdvanceRefused, CanaryRouter, CanaryStatus, Transition
+from llmscope.gateway.routing.canary import CanaryRouter, CanaryStatus, Transition
 from llmscope.gateway.routing.candidates import CandidateTargets
 from llmscope.gateway.routing.cascade import CascadeRouter, QualityEscalation, QualityEstimator
 from llmscope.gateway.routing.cheapest import CheapestRouter
@@ -22,7 +22,6 @@ __all__ = [
     "DEFAULT_WINDOWS",
     "QUICK_WINDOW",
     "WORKBOOK_WINDOWS",
-    "AdvanceRefused",
     "BurnWindow",
     "CanaryRouter",
     "CanaryStatus",

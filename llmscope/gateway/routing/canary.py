@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from llmscope.errors import ConfigurationError, LlmscopeError
+from llmscope.errors import AdvanceRefused, ConfigurationError
 from llmscope.gateway.routing.canary_stage import StageEvidence, StageRules
 from llmscope.gateway.routing.candidates import (
     Candidates,
@@ -40,10 +40,6 @@ TransitionReason = Literal[
 ]
 
 _HISTORY_LENGTH = 1000
-
-
-class AdvanceRefused(LlmscopeError):
-    """A canary was not advanced by hand; the message says why and how to do it all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks.routing_traffic import Planted, Routed, constant, drive
-from llmscope.errors import ConfigurationError
-from llmscope.gateway.routing import AdvanceRefused, CanaryRouter
+from llmscope.errors import AdvanceRefused, ConfigurationError
+from llmscope.gateway.routing import CanaryRouter
 from llmscope.gateway.routing.canary_stage import StageEvidence
 from llmscope.gateway.stages import Target
 from tests.llmscope.gateway.routing.requests_and_targets import (

@@ -13,6 +13,7 @@ import pytest
 
 import llmscope
 from llmscope import RoutePolicy, SimulatedProvider, VirtualClock
+from llmscope.gateway.breaker import Breakers
 from llmscope.gateway.routing import (
     CanaryRouter,
     CascadeRouter,
@@ -31,7 +32,14 @@ SMALL, LARGE = Target("small", "gpt-4o-mini"), Target("large", "gpt-4o")
 class Simulation:
     """A route with two simulated providers; calls arrive at a steady rate and overlap."""
 
-    def __init__(self, log: Path, router: Router, escalation: Escalation | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        router: Router,
+        *,
+        escalation: Escalation | None = None,
+        breakers: Breakers | None = None,
+    ) -> None:
         self.clock = VirtualClock(datetime(2026, 11, 21, tzinfo=UTC))
         self.log = log
         self.providers = {
@@ -41,7 +49,9 @@ class Simulation:
         for name, provider in self.providers.items():
             llmscope.register_provider(name, provider)
         llmscope.register_route("/routed", RoutePolicy(100, 0, False, {"cheap": "gpt-4o-mini"}, "small"))
-        parts = RouteParts(router=router, escalation=escalation, retry=RetryPolicy(attempts=0))
+        parts = RouteParts(
+            router=router, escalation=escalation, breaker_of=breakers, retry=RetryPolicy(attempts=0)
+        )
         use_runtime(Runtime({"/routed": parts}))
         self.sent = 0
 
@@ -131,6 +141,25 @@ async def test_a_failing_canary_is_rolled_back_and_no_caller_sees_an_error(log: 
     assert lines[-1]["routing_reason"] == "0 % of requests go to large/gpt-4o (rolled_back)"
 
 
+async def test_what_an_open_circuit_refuses_is_no_attempt_and_counts_for_nothing(log: Path) -> None:
+    """The forerunner's canary counted refusals, with 0 ms. Here 5 failures open the circuit, and from
+    then on a probe in 30 s is all that the candidate is judged by: the tenth failure rolls it back."""
+    router = CanaryRouter(SMALL, LARGE)
+    simulation = Simulation(log, router, breakers=Breakers())
+    router.set_stage(0.25)
+    simulation.providers["large"].error_rate = 1.0
+    lines = await simulation.send(400, per_second=4)
+    attempts = sum(attempt["provider"] == "large" for line in lines for attempt in line["attempts"])
+    sent_there = sum(line["routing_decision"] == "canary" for line in lines)
+    status = router.status()
+    assert attempts == status.candidate_calls == status.candidate_faults < 10 < sent_there
+    assert status.state == "running"
+    assert {line["status"] for line in lines} == {"success"}
+    await simulation.send(400, per_second=4)
+    assert router.status().state == "rolled_back"
+    assert router.status().history[-1].candidate_calls == 10
+
+
 async def test_a_healthy_canary_is_promoted(log: Path) -> None:
     router = CanaryRouter(SMALL, LARGE, stages=(0.25, 1.0), window_calls=50)
     lines = await Simulation(log, router).send(500, per_second=20)
@@ -146,7 +175,7 @@ async def test_a_healthy_canary_is_promoted(log: Path) -> None:
 async def test_a_cascade_asks_the_dearer_one_about_bad_answers_only(
     log: Path, estimator: Callable[[str, str], float], models_asked: int
 ) -> None:
-    simulation = Simulation(log, CascadeRouter([LARGE, SMALL]), QualityEscalation(estimator, 0.7))
+    simulation = Simulation(log, CascadeRouter([LARGE, SMALL]), escalation=QualityEscalation(estimator, 0.7))
     (line,) = await simulation.send(1, per_second=1)
     assert [attempt["provider"] for attempt in line["attempts"]] == ["small", "large"][:models_asked]
     assert line["routing_decision"] == "cascade"
