@@ -1,4 +1,4 @@
-"""The rotated generations of a log, and where in a file a window begins.
+"""The rotated generations of a log, where in a file a window begins, and how far a file has been folded.
 
 A log is in time order but for a bounded disorder, so where a window begins is found by bisection.
 Which generations a window reaches into is told by the lines in them, never by names or file times.
@@ -7,10 +7,11 @@ What does not belong here: what the lines mean (`history`).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,8 +31,46 @@ _PROBE_BYTES = 64 << 10
 # Enough for the longest line there may be.
 _MOST_FIRST_PROBES = 17
 _PIECE_BYTES = 4 << 20
+# How much of what was folded last is compared before folding on.
+OVERLAP_BYTES = 4096
 # Rotation renames and compresses while we look; each round finds what the last one missed.
 _MOST_ROUNDS = 20
+
+
+class NotAsFolded(Exception):
+    """A file that was folded, and that the window reaches into, is gone or another one by now."""
+
+
+class FoldedFile(msgspec.Struct, array_like=True, frozen=True):
+    """How far a log file has been folded into a ledger.
+
+    Attributes:
+        begins_sha256: of its first `begins_bytes` bytes, by which it is known.
+        offset: everything before it has been folded, or is dated before the window.
+        ends_sha256: of the `ends_bytes` bytes before the offset.
+        latest_us: the latest instant of a line folded from it, microseconds since 1970.
+    """
+
+    begins_sha256: bytes
+    begins_bytes: int
+    offset: int
+    ends_sha256: bytes
+    ends_bytes: int
+    latest_us: int
+
+    @classmethod
+    def of(cls, head: bytes, offset: int, end: bytes, latest_us: int) -> FoldedFile:
+        """From the first bytes and the last ones before the offset."""
+        head, end = head[: min(FINGERPRINT_BYTES, offset)], end[-OVERLAP_BYTES:]
+        return cls(_sha256(head), len(head), offset, _sha256(end), len(end), latest_us)
+
+    def begins(self, head: bytes) -> bool:
+        """Whether a file with these first bytes is this one, as far as they tell."""
+        return len(head) >= self.begins_bytes and _sha256(head[: self.begins_bytes]) == self.begins_sha256
+
+    def ends(self, end: bytes) -> bool:
+        """Whether these are the bytes before the offset."""
+        return len(end) == self.ends_bytes and _sha256(end) == self.ends_sha256
 
 
 class Generation:
@@ -41,6 +80,7 @@ class Generation:
         identity: device and inode.
         modified_ns: when it was written to last, nanoseconds since 1970.
         head: its first (decompressed) bytes, at most 1024.
+        size: its bytes on disk.
         first_us: when its first datable line says it was written; None when the first MiB holds none.
         last_us: the latest instant in its last 64 KiB; None when they hold none, or it is compressed.
     """
@@ -51,7 +91,7 @@ class Generation:
         stat = os.fstat(self._stream.fileno())
         self.identity = (stat.st_dev, stat.st_ino)
         self.modified_ns = stat.st_mtime_ns
-        self._size = stat.st_size
+        self.size = stat.st_size
         self._plain = os.pread(self._stream.fileno(), 2, 0) != b"\x1f\x8b"
         start = self._read(max(_PROBE_BYTES, FINGERPRINT_BYTES))
         self.head = start[:FINGERPRINT_BYTES]
@@ -65,7 +105,7 @@ class Generation:
     def pieces(self, since_us: int, begin: int = 0) -> Iterator[tuple[int, bytes]]:
         """(offset, whole lines) of all that may be dated `since_us` or later, from byte `begin` on."""
         if self._plain:
-            begin = max(begin, first_offset_since(self._stream.fileno(), self._size, since_us))
+            begin = max(begin, first_offset_since(self._stream.fileno(), self.size, since_us))
         offset, rest = self._seek(begin), b""
         while data := self._read(_PIECE_BYTES):
             data = rest + data
@@ -75,6 +115,23 @@ class Generation:
             offset, rest = offset + end, data[end:]
         if rest:
             yield offset, rest
+
+    def holds(self, folded: FoldedFile) -> bool:
+        """Whether all that was folded is in this file, which begins as that one did."""
+        if not self._plain and self._unpacked_bytes() == folded.offset % (1 << 32):
+            return True  # compressed since, or before; it is not unpacked for what is folded already
+        begin = folded.offset - folded.ends_bytes
+        if self._plain:
+            return folded.ends(os.pread(self._stream.fileno(), folded.ends_bytes, begin))
+        return self._seek(begin) == begin and folded.ends(self._read(folded.ends_bytes))
+
+    def has_beyond(self, offset: int) -> bool:
+        """Whether anything stands behind the byte `offset`."""
+        return self.size > offset if self._plain else self._unpacked_bytes() != offset % (1 << 32)
+
+    def _unpacked_bytes(self) -> int:
+        """What a compressed file says of its length, modulo 2^32 (RFC 1952, ISIZE)."""
+        return int.from_bytes(os.pread(self._stream.fileno(), 4, max(0, self.size - 4)), "little")
 
     def close(self) -> None:
         """Close the file."""
@@ -111,7 +168,7 @@ class Generation:
         return None
 
     def _last_stamp(self) -> int | None:
-        begin = max(0, self._size - _PROBE_BYTES)
+        begin = max(0, self.size - _PROBE_BYTES)
         lines = os.pread(self._stream.fileno(), _PROBE_BYTES, begin).split(b"\n")
         return max(_stamps(lines), default=None)
 
@@ -167,6 +224,45 @@ def generations_since(generations: list[Generation], since_us: int) -> list[Gene
         if generation.may_hold(since_us)
         and (generation.first_us is None or generation.first_us >= over_us - DISORDER_US)
     ]
+
+
+def resume(
+    folded: Sequence[FoldedFile], generations: Sequence[Generation], live: int | None, since_us: int
+) -> tuple[dict[Generation, FoldedFile], FoldedFile | None]:
+    """How far each of the generations, and the file open on the descriptor `live`, has been folded.
+
+    Raises:
+        NotAsFolded: what was folded of the window that begins at `since_us` is not all there.
+    """
+    resumed = {
+        generation: found
+        for generation in generations
+        if (found := _most_folded(folded, generation.head, generation.holds)) is not None
+    }
+    there = {file.begins_sha256: file.offset for file in resumed.values()}
+    resumed_live = None
+    if live is not None:
+        resumed_live = _most_folded(
+            folded,
+            os.pread(live, FINGERPRINT_BYTES, 0),
+            lambda file: file.ends(os.pread(live, file.ends_bytes, file.offset - file.ends_bytes)),
+        )
+        if resumed_live is not None:
+            there[resumed_live.begins_sha256] = resumed_live.offset
+    for file in folded:
+        if file.latest_us >= since_us - DISORDER_US and file.offset > there.get(file.begins_sha256, -1):
+            raise NotAsFolded("a log file that was folded is gone, or is not what it was")
+    return resumed, resumed_live
+
+
+def _most_folded(
+    folded: Sequence[FoldedFile], head: bytes, holds: Callable[[FoldedFile], bool]
+) -> FoldedFile | None:
+    """The most that was folded of the file that begins with `head`; the longest match decides."""
+    known = [file for file in folded if file.begins(head)]
+    longest = max((file.begins_bytes for file in known), default=0)
+    whole = [file for file in known if file.begins_bytes == longest and holds(file)]
+    return max(whole, key=lambda file: file.offset, default=None)
 
 
 def first_offset_since(fd: int, size: int, since_us: int) -> int:
@@ -235,6 +331,10 @@ def timestamp_of(line: bytes) -> int | None:
         return None if stamp is None else parse_micros(stamp)
     except (msgspec.DecodeError, UnicodeDecodeError, MalformedLine, RecursionError):
         return None
+
+
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _stamps(lines: list[bytes]) -> Iterator[int]:

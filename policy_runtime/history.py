@@ -9,20 +9,31 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from llmscope.errors import MalformedLine
-from llmscope.event_log import MAX_LINE_BYTES, LeftGeneration, LogTail, fingerprint_of, iter_lines
+from llmscope.event_log import (
+    FINGERPRINT_BYTES,
+    MAX_LINE_BYTES,
+    LeftGeneration,
+    LogTail,
+    fingerprint_of,
+    iter_lines,
+)
 from llmscope.money import MAX_USD, to_nano
 from llmscope.telemetry_line import Number, Text, explain_undecodable, read_usage, require_utf8, text_of
 from llmscope.timestamps import parse_micros
 from policy_runtime.generations import (
+    OVERLAP_BYTES,
+    FoldedFile,
     Generation,
     first_offset_since,
     generations_since,
     open_generations,
+    resume,
 )
 from policy_runtime.labels import labels_for
 from policy_runtime.ledger import Admitted, Ledger
@@ -66,8 +77,8 @@ class FoldedDecision(msgspec.Struct, gc=False):
 _DECISION = msgspec.json.Decoder(FoldedDecision)
 
 
-def fold_decision_line(ledger: Ledger, line: bytes, since_us: int = 0) -> None:
-    """Fold one line of the decision log, unless it is dated before `since_us`.
+def fold_decision_line(ledger: Ledger, line: bytes, since_us: int = 0) -> int:
+    """Fold one line of the decision log, unless it is dated before `since_us`; the instant of its date.
 
     Raises:
         MalformedLine: the line is a reject; the fold goes on without it.
@@ -85,7 +96,7 @@ def fold_decision_line(ledger: Ledger, line: bytes, since_us: int = 0) -> None:
             raise MalformedLine("bad_cost", str(cost)[:64])
     at_us = parse_micros(event.timestamp or "")
     if at_us < since_us:
-        return
+        return at_us
     kind = event.event or "decision"
     if kind == "decision":
         _fold_decision(ledger, event, at_us)
@@ -95,12 +106,13 @@ def fold_decision_line(ledger: Ledger, line: bytes, since_us: int = 0) -> None:
             ledger.extend(text_of(event.request_id) or "", expires_us, at_us)
     elif kind == "budget_alert":
         if event.threshold is None or not 0 < event.threshold <= 1:
-            return
+            return at_us
         scope = (text_of(event.charged_namespace) or "", *(event.scope or {}).values())
         start = parse_micros(event.window_start) if event.window_start else 0
         ledger.alerted(text_of(event.policy_id) or "", scope, float(event.threshold), at_us, start)
     elif kind == "policy_loaded":
         ledger.policy_hash_in_log = text_of(event.policy_hash)
+    return at_us
 
 
 def _fold_decision(ledger: Ledger, event: FoldedDecision, at_us: int) -> None:
@@ -151,6 +163,12 @@ class LogFollower:
         self._after = after
         self._since_us = 0
         self._read_before: deque[LeftGeneration] = deque(maxlen=_GENERATIONS_REMEMBERED)
+        self._states: dict[tuple[int, int], tuple[int, int]] = {}
+        # For a checkpoint after the start.
+        self._folded: list[FoldedFile] = []
+        self._files_moved = False
+        self._latest_us = 0
+        self._overlap = b""
 
     def fold_new(self, ledger: Ledger) -> bool:
         """Fold what was appended since the last look, in whatever file it has ended up since; whether
@@ -163,14 +181,20 @@ class LogFollower:
             self._fold(ledger, chunk.data, chunk.offset, self.tail.head_of(chunk.source))
         if self.tail.left:
             latest_missed_us = max(latest_missed_us, self._fold_missed(ledger))
-        if latest_missed_us > ledger.last_decision_us:  # one of them was the successor of what was open
-            ledger.last_decision_us = latest_missed_us
+        # One of them may have been the successor of what was open.
+        ledger.last_decision_us = max(ledger.last_decision_us, latest_missed_us)
         return folded
 
-    def fold_since(self, ledger: Ledger, since_us: int) -> None:
+    def fold_since(self, ledger: Ledger, since_us: int, folded: Sequence[FoldedFile] = ()) -> None:
         """Fold everything dated from `since_us` on, rotated siblings first, and follow from there.
 
         Older decisions are left out even where they are read: their bills may not be.
+
+        Args:
+            folded: files of which the ledger holds the beginnings already.
+
+        Raises:
+            NotAsFolded: not all of those beginnings are still there.
         """
         self._since_us = since_us
         begun_ns = time.time_ns()
@@ -178,21 +202,50 @@ class LogFollower:
         descriptor = self.tail.descriptor
         generations = open_generations(self.path, self.tail.identities)
         try:
+            resumed, live = resume(folded, generations, descriptor, since_us)
             needed = generations_since(generations, since_us)
             for generation in generations:
                 if generation not in needed:
                     self._remember(generation, 0)
             for generation in needed:
-                end = self._fold_generation(ledger, generation, since_us)
-                self._remember(generation, end)
+                self._fold_or_skip(ledger, generation, since_us, resumed.get(generation))
         finally:
             _close(generations)
-        if descriptor is not None:
+        self._latest_us = live.latest_us if live else 0
+        if live is not None:
+            self.tail.seek_open(live.offset)
+        elif descriptor is not None:
             size = os.fstat(descriptor).st_size
             self.tail.seek_open(first_offset_since(descriptor, size, since_us))
         # What was rotated while we read.
         self.tail.left.append(LeftGeneration(b"", 0, begun_ns, None))
         self.fold_new(ledger)
+
+    def folded_files(self) -> list[FoldedFile] | None:
+        """After a start: how far each file was folded in it. None when files were moving meanwhile."""
+        descriptor, offset = self.tail.descriptor, self.tail.offset
+        if self._files_moved or self.tail.left or len(self.tail.identities) > 1:
+            return None
+        if descriptor is None or not offset:
+            return self._folded
+        head = os.pread(descriptor, min(FINGERPRINT_BYTES, offset), 0)
+        overlap = min(OVERLAP_BYTES, offset)
+        end = os.pread(descriptor, overlap, offset - overlap)
+        if len(head) < min(FINGERPRINT_BYTES, offset) or len(end) < overlap:
+            return None
+        return [*self._folded, FoldedFile.of(head, offset, end, self._latest_us)]
+
+    def _fold_or_skip(
+        self, ledger: Ledger, generation: Generation, since_us: int, before: FoldedFile | None
+    ) -> None:
+        """Fold of a generation what was not folded before."""
+        if before is None or generation.has_beyond(before.offset):
+            self._latest_us = before.latest_us if before else 0
+            end = self._fold_generation(ledger, generation, since_us, before.offset if before else 0)
+            before = FoldedFile.of(generation.head, end, self._overlap, self._latest_us)
+        if before.offset:
+            self._folded.append(before)
+        self._remember(generation, before.offset)
 
     def _fold_missed(self, ledger: Ledger) -> int:
         """Fold what was rotated away before this follower saw it: generations that came and went
@@ -210,10 +263,12 @@ class LogFollower:
             for generation in reversed(generations):
                 if generation.modified_ns < modified_ns or self._is_as_left(generation):
                     continue
+                self._files_moved = True
                 read = [old.offset for old in self._read_before if generation.head.startswith(old.head)]
                 since_us = ledger.now_us - 2 * ledger.longest_us
                 end = self._fold_generation(ledger, generation, since_us, max(read, default=0))
                 self._remember(generation, end)
+            self._states = {found.identity: (found.modified_ns, found.size) for found in generations}
         finally:
             _close(generations)
         self.tail.left = []
@@ -222,20 +277,22 @@ class LogFollower:
     def _remember(self, generation: Generation, end: int) -> None:
         read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
         self._read_before.append(read)
+        self._states[generation.identity] = (generation.modified_ns, generation.size)
 
     def _is_as_left(self, generation: Generation) -> bool:
         """Whether nothing was written to it since it was looked at last."""
-        state = (generation.identity, generation.modified_ns)
-        return any((old.identity, old.modified_ns) == state for old in self._read_before)
+        return self._states.get(generation.identity) == (generation.modified_ns, generation.size)
 
     def _fold_generation(self, ledger: Ledger, generation: Generation, since_us: int, begin: int = 0) -> int:
-        end = begin
+        end, self._overlap = begin, b""
         for offset, data in generation.pieces(since_us, begin):
             self._fold(ledger, data, offset, generation.head)
             end = offset + len(data)
+            self._overlap = data[-OVERLAP_BYTES:]
         return end
 
     def _fold(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
+        ledger.folded_bytes += len(data)
         if self._after is None:
             self._fold_decisions(ledger, data, offset)
             return
@@ -245,15 +302,18 @@ class LogFollower:
             self._fold_bills(ledger, data, offset, head)
 
     def _fold_decisions(self, ledger: Ledger, data: bytes, offset: int) -> None:
+        latest_us = self._latest_us
         for _, line in iter_lines(data, offset):
             if not line or line.isspace():
                 continue
             try:
-                fold_decision_line(ledger, line, self._since_us)
+                latest_us = max(latest_us, fold_decision_line(ledger, line, self._since_us))
             except MalformedLine:
                 self.rejected += 1
+        self._latest_us = latest_us
 
     def _fold_bills(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
+        latest_us = self._latest_us
         for at, line in iter_lines(data, offset):
             if not line or line.isspace():
                 continue
@@ -263,10 +323,12 @@ class LogFollower:
                 self.rejected += 1
                 continue
             if usage is not None:
+                latest_us = max(latest_us, usage.timestamp_us)
                 if not usage.request_id:
                     line_id = f"line:{fingerprint_of(head).sha256[:32]}:{at}"
                     usage = msgspec.structs.replace(usage, request_id=line_id)
                 ledger.bill(usage)
+        self._latest_us = latest_us
 
 
 def _close(generations: list[Generation]) -> None:

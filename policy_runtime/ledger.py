@@ -10,7 +10,6 @@ What does not belong here: reading files (`gate`, `history`) and judging (`judge
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,10 +17,9 @@ from llmscope.telemetry_line import Usage
 from policy_runtime.labels import Labels
 from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
 from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, Rule
+from policy_runtime.recent_ids import DUPLICATE_HORIZON, RecentIds
 from policy_runtime.windows import longest_bucket_us
 
-# Repeats are recognised among at least this many of the last known bills.
-DUPLICATE_HORIZON = 1_000_000
 _FIRST_ALERT_SWEEP = 1024
 
 
@@ -49,28 +47,6 @@ class Held:
         self.postings = postings
 
 
-class RecentIds:
-    """Remembers at least the last `horizon` ids added, at most a quarter more: five generations of a
-    quarter each, of which the oldest is dropped whole."""
-
-    __slots__ = ("_generation_size", "_newest", "_older")
-
-    def __init__(self, horizon: int = DUPLICATE_HORIZON) -> None:
-        self._generation_size = max(1, -(-horizon // 4))
-        self._newest: set[str] = set()
-        self._older: deque[set[str]] = deque(maxlen=4)
-
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._newest or any(request_id in generation for generation in self._older)
-
-    def add(self, request_id: str) -> None:
-        """Remember one id."""
-        self._newest.add(request_id)
-        if len(self._newest) >= self._generation_size:
-            self._older.append(self._newest)
-            self._newest = set()
-
-
 class Ledger:
     """The fold. Feed it events with `admit`, `bill`, `extend`, `alerted`; move time with `advance`."""
 
@@ -80,6 +56,7 @@ class Ledger:
         self._leaves_us = self.longest_us + longest_bucket_us(self.longest_us)
         self.now_us = 0
         self.last_decision_us = 0
+        self.folded_bytes = 0  # of log lines, since the start
         self.policy_hash_in_log: str | None = None
         self._books: dict[str, tuple[Book[Rule], ...]] = {
             name: tuple(Book(rule, policy, index) for index, rule in enumerate(namespace.rules))

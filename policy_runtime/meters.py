@@ -5,6 +5,7 @@ What does not belong here: which event moves which meter (`ledger`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Generic, NamedTuple, TypeVar
 
@@ -17,12 +18,12 @@ from policy_runtime.windows import RollingWindow, Window, budget_window
 _FIRST_SWEEP = 1024
 # Time alone makes nothing idle faster than this: with all scopes in use, sweeping more often finds nothing.
 _SWEEP_PAUSE_US = MICROS
-# A mean is kept as one integer per bucket: the count above, the sum below this bit.
-_COUNT_SHIFT = 80
-_COUNT_UNIT = 1 << _COUNT_SHIFT
-_SUM_MASK = _COUNT_UNIT - 1
+# A mean is kept as one integer per bucket: a field of this many bits for each sum, the count above.
+_SUM_BITS = 80
+_SUM_MASK = (1 << _SUM_BITS) - 1
 
 Scope = tuple[str, ...]
+MeanKey = tuple[str | None, ...]
 Rule_co = TypeVar("Rule_co", bound=Rule, covariant=True)
 
 
@@ -152,37 +153,60 @@ class Book(Generic[Rule_co]):
 
 
 class MeanWindow:
-    """Count and sum over a rolling window."""
+    """Count and sums over a rolling window. Several sums are kept in one integer, a bit field for each."""
 
-    __slots__ = ("_window",)
+    __slots__ = ("_count_shift", "_window")
 
-    def __init__(self, period_us: int) -> None:
+    def __init__(self, period_us: int, sums: int = 1) -> None:
         self._window = RollingWindow(period_us)
+        self._count_shift = _SUM_BITS * sums
 
-    def add(self, at_us: int, value: int) -> None:
-        """Count one `value` ≥ 0 at `at_us`."""
-        self._window.add(at_us, _COUNT_UNIT + value)
+    def add(self, at_us: int, value: int, count: int = 1) -> None:
+        """Count one `value` ≥ 0 (of several sums: `side_by_side`) at `at_us`, or `count` that sum to it."""
+        self._window.add(at_us, (count << self._count_shift) + value)
 
     def at(self, now_us: int) -> tuple[int, int]:
         """(count, sum) at `now_us`."""
         packed = self._window.total_at(now_us)
-        return packed >> _COUNT_SHIFT, packed & _SUM_MASK
+        count = packed >> self._count_shift
+        return count, packed - (count << self._count_shift)
+
+    def parts(self) -> list[tuple[int, int, int]]:
+        """(instant, count, sum) triples that, added to an empty window, make it the same."""
+        shift = self._count_shift
+        return [
+            (at_us, packed >> shift, packed & ((1 << shift) - 1)) for at_us, packed in self._window.parts()
+        ]
+
+
+def side_by_side(*amounts: int) -> int:
+    """Amounts (0 or more, and their sums below 2^80) as one integer that can be summed."""
+    packed = 0
+    for amount in amounts:
+        packed = packed << _SUM_BITS | amount
+    return packed
+
+
+def apart(packed: int, sums: int) -> list[int]:
+    """What `side_by_side` was given, or the sums of it."""
+    return [packed >> _SUM_BITS * number & _SUM_MASK for number in reversed(range(sums))]
 
 
 class Means:
     """Recent means by key, bounded in number: idle keys go, and past the bound new keys are not kept."""
 
-    __slots__ = ("_by_key", "_max_keys", "_period_us", "_sweep_at", "_swept_us")
+    __slots__ = ("_by_key", "_max_keys", "_period_us", "_sweep_at", "_swept_us", "sums")
 
-    def __init__(self, period_us: int, max_keys: int) -> None:
+    def __init__(self, period_us: int, max_keys: int, sums: int = 1) -> None:
+        self.sums = sums
         self._period_us = period_us
         self._max_keys = max_keys
         self._sweep_at = _FIRST_SWEEP
         self._swept_us = 0
-        self._by_key: dict[tuple[str | None, ...], MeanWindow] = {}
+        self._by_key: dict[MeanKey, MeanWindow] = {}
 
-    def add(self, key: tuple[str | None, ...], at_us: int, value: int, now_us: int) -> None:
-        """Count `value` under `key`."""
+    def add(self, key: MeanKey, at_us: int, value: int, now_us: int, count: int = 1) -> None:
+        """Count `value` under `key`; see `MeanWindow.add`."""
         window = self._by_key.get(key)
         if window is None:
             if (
@@ -196,10 +220,14 @@ class Means:
                 self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._by_key))
             if len(self._by_key) >= self._max_keys:
                 return
-            window = self._by_key[key] = MeanWindow(self._period_us)
-        window.add(at_us, value)
+            window = self._by_key[key] = MeanWindow(self._period_us, self.sums)
+        window.add(at_us, value, count)
 
-    def at(self, key: tuple[str | None, ...], now_us: int) -> tuple[int, int]:
+    def windows(self, now_us: int) -> Iterator[tuple[MeanKey, MeanWindow]]:
+        """Every key with something in its window."""
+        return ((key, window) for key, window in self._by_key.items() if window.at(now_us)[0])
+
+    def at(self, key: MeanKey, now_us: int) -> tuple[int, int]:
         """(count, sum) of `key` at `now_us`; zeros for an unknown key."""
         window = self._by_key.get(key)
         return (0, 0) if window is None else window.at(now_us)

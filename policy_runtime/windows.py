@@ -51,6 +51,10 @@ class Window(Protocol):
         """Where the window that ends at `now_us` begins."""
         ...
 
+    def parts(self) -> list[tuple[int, int]]:
+        """(instant, amount) pairs that, added to an empty window of the kind, make it the same."""
+        ...
+
 
 def longest_bucket_us(period_us: int) -> int:
     """The longest bucket of any rolling window of at most `period_us`: a 3600th, at least one second."""
@@ -96,6 +100,9 @@ class RollingWindow:
 
     def start_at(self, now_us: int) -> int:
         return now_us - self.period_us
+
+    def parts(self) -> list[tuple[int, int]]:
+        return [(bucket * self.bucket_us, amount) for bucket, amount in sorted(self._buckets.items())]
 
     def seconds_until_at_most(self, now_us: int, amount: int) -> float:
         """How long until, with nothing added, the sum is at most `amount` (0 when it is already)."""
@@ -143,6 +150,9 @@ class CalendarWindow:
             self._cached_start = calendar_start(from_micros(now_us), self.period, self._zone)
             self._cached_quarter = quarter
         return self._cached_start
+
+    def parts(self) -> list[tuple[int, int]]:
+        return list(self._sums.items())
 
 
 def calendar_start(instant: datetime, period: str, zone: ZoneInfo) -> int:

@@ -89,7 +89,7 @@ class _OpenLog:
     offset: int = 0
     overlap: bytes = b""
     overlong: bool = False
-    empty: bool = False
+    unread: bool = False  # at the last look nothing of it had been read
     known_as: str = ""  # the fingerprint of the first `known_by` bytes
     known_by: int = -1
     head: bytes = b""
@@ -206,15 +206,14 @@ class LogTail:
             self._is_at_path = True
             named = os.fstat(current.fd)
         if named.st_size != current.offset:
-            if current.empty:  # it may have been filled and truncated before: no byte is known to compare
-                current.empty = False
+            if current.unread:  # it may have been filled and truncated before: no byte is known to compare
                 self._leave_unseen(current.modified_ns)
             yield from self._read(current, named)
-        elif not current.offset:
-            current.empty = True
-            if named.st_mtime_ns != current.modified_ns:
-                self._restart(current)  # was written to meanwhile: truncated since
-                current.modified_ns = named.st_mtime_ns
+        elif not current.offset and named.st_mtime_ns != current.modified_ns:
+            self._restart(current)  # empty, and was written to meanwhile: truncated since
+        current.unread = not current.offset
+        if current.unread:
+            current.modified_ns = named.st_mtime_ns
 
     def seek(self, offset: int) -> None:
         """Continue from `offset` of the file that is there now (a line must begin there)."""
@@ -377,7 +376,7 @@ class LogTail:
 
     def _remember_overlap(self, log: _OpenLog) -> None:
         stat = os.fstat(log.fd)
-        log.empty = not stat.st_size
+        log.unread = not stat.st_size
         log.head = os.pread(log.fd, min(FINGERPRINT_BYTES, log.offset), 0)
         log.modified_ns = stat.st_mtime_ns
         length = min(_OVERLAP_BYTES, log.offset)

@@ -58,13 +58,6 @@ BAD_LINES = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def small_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bisection down to a few lines, so that small logs are bisected as large ones are."""
-    monkeypatch.setattr(generations, "_BISECT_UNTIL_BYTES", 600)
-    monkeypatch.setattr(generations, "_PROBE_BYTES", 500)
-
-
 def readings(ledger: Ledger, now_us: int) -> dict[str, Any]:
     """Everything that a decision at `now_us` could depend on."""
     meters = {

@@ -1,0 +1,139 @@
+"""A ledger as plain data, and back: the same readings from then on, whatever is folded next.
+
+Windows are stored as what they hold, reservations with where they count, ids as digests. This module
+and `ledger` know a ledger's insides, no other. What does not belong here: files (`checkpoint`).
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import msgspec
+
+from policy_runtime.ledger import Admitted, Held, Ledger
+from policy_runtime.meters import MeanKey, Means, MeanWindow, Meter, Meters, Scope, apart, side_by_side
+from policy_runtime.policy import Policy
+
+
+class MeterState(msgspec.Struct, array_like=True, gc=False):
+    """One scope's meter; `spent` and `lapsed` are (instant, amount) pairs."""
+
+    scope: Scope
+    spent: list[tuple[int, int]]
+    reserved: int
+    lapsed: list[tuple[int, int]]
+
+
+class MeanState(msgspec.Struct, array_like=True, gc=False):
+    """One key's mean; `parts` are [instant, count, sum, …]."""
+
+    key: MeanKey
+    parts: list[list[int]]
+
+
+class HeldState(msgspec.Struct, array_like=True, gc=False):
+    """One reservation; `postings` are (number of the limit, number of the meter there, amount)."""
+
+    admitted: Admitted
+    expires_us: int
+    postings: list[tuple[int, int, int]]
+
+
+class LedgerState(msgspec.Struct):
+    """What `ledger_of` makes a ledger of. Microseconds since 1970, nano-USD."""
+
+    now_us: int
+    last_decision_us: int
+    policy_hash_in_log: str | None
+    meters: list[list[MeterState]]
+    open: list[HeldState]
+    lapsed: list[HeldState]
+    settled: list[bytes]
+    alerts: list[tuple[str, Scope, float, int, int]]
+    means: list[list[MeanState]]
+
+
+def state_of(ledger: Ledger) -> LedgerState:
+    """The ledger as data."""
+    now_us = ledger.now_us
+    limits: list[list[MeterState]] = []
+    places: dict[int, tuple[int, int]] = {}
+    for number, meters in enumerate(_limits_of(ledger)):
+        stored: list[MeterState] = []
+        for scope, meter in meters.by_scope.items():
+            if not meter.is_idle(now_us):
+                places[id(meter)] = number, len(stored)
+                stored.append(MeterState(scope, meter.window.parts(), meter.reserved, meter.lapsed.parts()))
+        limits.append(stored)
+    return LedgerState(
+        now_us=now_us,
+        last_decision_us=ledger.last_decision_us,
+        policy_hash_in_log=ledger.policy_hash_in_log,
+        meters=limits,
+        open=[_held_state(held, places) for held in ledger._open.values()],
+        lapsed=[_held_state(held, places) for held in ledger._lapsed.values()],
+        settled=ledger._settled.digests(),
+        alerts=[(*key, *told) for key, told in ledger._last_alerts.items()],
+        means=[
+            [_mean_state(key, window, means.sums) for key, window in means.windows(now_us)]
+            for means in _means_of(ledger)
+        ],
+    )
+
+
+def ledger_of(state: LedgerState, policy: Policy) -> Ledger:
+    """The ledger that `state` was made of.
+
+    Raises:
+        ValueError: the state is not one of a ledger of this policy.
+    """
+    ledger = Ledger(policy)
+    ledger.now_us = state.now_us
+    ledger.last_decision_us = state.last_decision_us
+    ledger.policy_hash_in_log = state.policy_hash_in_log
+    places: list[list[Meter]] = []
+    for meters, stored in zip(_limits_of(ledger), state.meters, strict=True):
+        restored = []
+        for meter_state in stored:
+            meter = meters.meter(meter_state.scope, state.now_us)
+            for at_us, amount in meter_state.spent:
+                meter.window.add(at_us, amount)
+            for at_us, amount in meter_state.lapsed:
+                meter.lapsed.add(at_us, amount)
+            meter.reserved = meter_state.reserved
+            restored.append(meter)
+        places.append(restored)
+    for into, held_states in ((ledger._open, state.open), (ledger._lapsed, state.lapsed)):
+        for held_state in held_states:
+            postings = [(places[limit][number], amount) for limit, number, amount in held_state.postings]
+            held = Held(held_state.admitted, postings)
+            held.expires_us = held_state.expires_us
+            into[held.admitted.request_id] = held
+            due_us = held.expires_us if into is ledger._open else ledger._forgotten_at(held)
+            ledger._expiries.append((due_us, held.admitted.request_id))
+    heapq.heapify(ledger._expiries)
+    ledger._settled.restore(state.settled)
+    ledger._last_alerts = {(rule, scope, part): (at, start) for rule, scope, part, at, start in state.alerts}
+    for means, mean_states in zip(_means_of(ledger), state.means, strict=True):
+        for mean_state in mean_states:
+            for at_us, count, *totals in mean_state.parts:
+                means.add(mean_state.key, at_us, side_by_side(*totals), state.now_us, count)
+    return ledger
+
+
+def _limits_of(ledger: Ledger) -> list[Meters]:
+    return [meters for books in ledger._books.values() for book in books for meters in book.meters]
+
+
+def _means_of(ledger: Ledger) -> list[Means]:
+    return [*ledger._baselines.values(), ledger._output_tokens, ledger._route_costs]
+
+
+def _mean_state(key: MeanKey, window: MeanWindow, sums: int) -> MeanState:
+    return MeanState(key, [[at_us, count, *apart(total, sums)] for at_us, count, total in window.parts()])
+
+
+def _held_state(held: Held, places: dict[int, tuple[int, int]]) -> HeldState:
+    # A meter that is stored no more holds nothing of it.
+    postings = [(*places[id(meter)], amount) for meter, amount in held.postings if id(meter) in places]
+    return HeldState(held.admitted, held.expires_us, postings)
