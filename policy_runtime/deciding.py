@@ -59,6 +59,9 @@ class Decider:
         Raises:
             PolicyDenied, GateUnavailable, RequestIdReused.
         """
+        if not self._state.is_started:
+            with self._log.mutex:
+                self._read_logs()
         if self._log.try_enter() or self._log.enter_within(self._patience_seconds()):
             return self._decide_entered(ask)
         self._lock_is_slow = True
@@ -67,6 +70,14 @@ class Decider:
 
     async def decide_async(self, ask: Ask) -> DecisionRecord:
         """`decide` for a coroutine: the event loop runs on while lock or mutex are contended."""
+        while not self._state.is_started:
+            if self._log.mutex.acquire(blocking=False):
+                try:
+                    self._read_logs()
+                finally:
+                    self._log.mutex.release()
+                break
+            await _sleep(LONGEST_WAIT_SECONDS)
         if self._log.try_enter() or await self._enter_in_time():
             return self._decide_entered(ask)
         self._lock_is_slow = True
@@ -128,6 +139,11 @@ class Decider:
     def _patience_seconds(self) -> float:
         """After one timeout the lock is only tried until it is had again."""
         return 0.0 if self._lock_is_slow else self._loaded.policy.lock_timeout_seconds
+
+    def _read_logs(self) -> None:
+        """Start, which takes as long as the window is, before the lock is taken that others wait for."""
+        if not self._state.is_started:
+            self._state.current()
 
     async def _enter_in_time(self) -> bool:
         """`DecisionLog.enter_within` for a coroutine."""

@@ -42,6 +42,11 @@ class LiveState:
         self._telemetry: list[LogFollower] = []
         self._renew_at_bytes = CHECKPOINT_EVERY_BYTES
 
+    @property
+    def is_started(self) -> bool:
+        """Whether the logs have been read, so that `current` has only to read on."""
+        return self._ledger is not None
+
     def current(self) -> tuple[Ledger, int, str | None]:
         """The ledger folded up to now, the instant of a decision made now, and why it would be
         degraded (`clock`, `read: …`), None when it is not.

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from llmscope.clock import VirtualClock
 from llmscope.event_log import AdmissionLock
-from policy_runtime import checkpoint, live_state
+from policy_runtime import PolicyRuntime, checkpoint, live_state
 from policy_runtime.generations import FoldedFile
 from policy_runtime.ledger import Ledger
 from policy_runtime.live_state import LiveState
@@ -378,3 +378,29 @@ def test_ids_are_remembered_through_any_number_of_checkpoints(horizon: int, cuts
         assert f"r{number}" not in recent
         recent.add(f"r{number}")
         assert all(f"r{earlier}" in recent for earlier in range(max(0, number + 1 - horizon), number + 1))
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+async def test_a_gate_that_reads_a_long_window_keeps_no_other_process_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The start is over before the admission lock is taken."""
+    free: list[bool] = []
+    begin = LiveState._start
+
+    def looked_at(self: LiveState, now_us: int) -> Ledger:
+        other = AdmissionLock(f"{tmp_path / 'd.jsonl'}.lock")
+        free.append(other.try_acquire())
+        other.release()
+        other.close()
+        return begin(self, now_us)
+
+    monkeypatch.setattr(LiveState, "_start", looked_at)
+    gate = PolicyRuntime(POLICY, telemetry_path=tmp_path / "t.jsonl", decisions_path=tmp_path / "d.jsonl")
+    admission = gate.admit(route_name="/answer-routed", model_tier="cheap", tokens_in=10)
+    if way == "sync":
+        admission.__enter__()
+    else:
+        await admission.__aenter__()
+    gate.close()
+    assert free == [True]
