@@ -11,7 +11,8 @@ from llmscope.gateway.routing.burn_rate import (
     WORKBOOK_WINDOWS,
     BurnWindow,
 )
-from llmscope.gateway.routing.canary import CanaryRouter, CanaryStatus, Transition
+from llmscope.gateway.routing.canary import CanaryRouter
+from llmscope.gateway.routing.canary_history import CanaryStatus, Transition
 from llmscope.gateway.routing.candidates import CandidateTargets
 from llmscope.gateway.routing.cascade import CascadeRouter, QualityEscalation, QualityEstimator
 from llmscope.gateway.routing.cheapest import CheapestRouter

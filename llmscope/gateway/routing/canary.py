@@ -5,16 +5,19 @@ What does not belong here: when the evidence is enough (`canary_stage`).
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from llmscope.errors import AdvanceRefused, ConfigurationError
+from llmscope.gateway.routing.canary_history import (
+    CanaryState,
+    CanaryStatus,
+    Transition,
+    TransitionReason,
+)
 from llmscope.gateway.routing.canary_stage import StageEvidence, StageRules
 from llmscope.gateway.routing.candidates import (
     Candidates,
@@ -26,67 +29,7 @@ from llmscope.gateway.routing.candidates import (
 from llmscope.gateway.routing.request_draw import fraction_of
 from llmscope.gateway.stages import Observation, RoutingChoice, RoutingRequest, Target
 
-logger = logging.getLogger("llmscope")
-
-CanaryState = Literal["running", "promoted", "rolled_back"]
-TransitionReason = Literal[
-    "auto_advance",
-    "auto_promote",
-    "auto_rollback",
-    "cool_off_over",
-    "manual_advance",
-    "manual_rollback",
-    "manual_stage",
-]
-
 _HISTORY_LENGTH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One change of a canary's share.
-
-    Attributes:
-        at_seconds: when, on the clock of the calls (monotonic). The line in the program's log has the
-            date.
-        from_share, to_share: the candidate's share of the requests before and after, 0 to 1.
-        candidate_calls, candidate_faults, primary_calls, primary_faults: what the stage that ended had
-            counted.
-        burn_rate: the candidate's share of faults in it over what was allowed.
-    """
-
-    at_seconds: float
-    from_share: float
-    to_share: float
-    reason: TransitionReason
-    candidate_calls: int
-    candidate_faults: int
-    primary_calls: int
-    primary_faults: int
-    burn_rate: float
-
-
-@dataclass(frozen=True, slots=True)
-class CanaryStatus:
-    """Where a canary stands.
-
-    Attributes:
-        share: the candidate's share of the requests, 0 to 1.
-        stage: the index of the running stage; None when rolled back or promoted.
-        candidate_calls, candidate_faults, primary_calls, primary_faults: of the stage that runs.
-        burn_rate: the candidate's share of faults in it over what is allowed.
-        history: the last 1,000 transitions, oldest first.
-    """
-
-    state: CanaryState
-    share: float
-    stage: int | None
-    candidate_calls: int
-    candidate_faults: int
-    primary_calls: int
-    primary_faults: int
-    burn_rate: float
-    history: tuple[Transition, ...]
 
 
 class CanaryRouter:
@@ -175,11 +118,13 @@ class CanaryRouter:
         if primary is None or candidate is None:
             decision = self.decision_of_primary if request.model is None else self.decision_of_explicit_model
             return sole_choice(eligible[0], decision)
+        moved = None
         with self._lock:
             self._now_seconds = max(self._now_seconds, now_seconds)
             if self._restart_seconds is not None and now_seconds >= self._restart_seconds:
-                self._move("running", 0, "cool_off_over")
+                moved = self._move("running", 0, "cool_off_over")
             share, state = self._share(), self._state
+        self._log(moved)
         reason = f"{100 * share:g} % of requests go to {name_of(candidate)} ({state})"
         if fraction_of(request.request_id, self._salt) < share:
             return RoutingChoice((candidate, primary), self.decision_of_candidate, reason)
@@ -194,18 +139,8 @@ class CanaryRouter:
         is_fault = observation.is_fault or observation.latency_ms > self._slowest_ms
         with self._lock:
             self._now_seconds = max(self._now_seconds, now_seconds)
-            if self._state != "running":
-                return
-            if target in self._challengers:
-                verdict = self._evidence.observe_candidate(is_fault, now_seconds)
-                if verdict == "roll_back":
-                    self._move("rolled_back", 0, "auto_rollback")
-                    if self._cool_off_seconds is not None:
-                        self._restart_seconds = now_seconds + self._cool_off_seconds
-                elif verdict == "advance":
-                    self._advance("auto_advance", "auto_promote")
-            elif target in self._primaries:
-                self._evidence.observe_primary(is_fault, now_seconds)
+            moved = self._judge(target, is_fault, now_seconds) if self._state == "running" else None
+        self._log(moved)
 
     # The operator's side -------------------------------------------------------------------------------
 
@@ -221,23 +156,21 @@ class CanaryRouter:
         """
         with self._lock:
             self._tell(now_seconds)
-            if self._state == "promoted":
-                raise AdvanceRefused("canary: the candidate is promoted and gets every request already")
             if self._state == "rolled_back":
-                return self._move("running", 0, "manual_advance")
-            burn_rate = self._evidence.burn_rate()
-            if burn_rate > self._rules.burn_multiplier and not force:
-                raise AdvanceRefused(
-                    f"canary: the candidate burns {burn_rate:.3g} times its budget ({self._counts()}), above "
-                    f"the multiplier of {self._rules.burn_multiplier:g}; force=True advances all the same"
-                )
-            return self._advance("manual_advance", "manual_advance")
+                moved = self._move("running", 0, "manual_advance")
+            else:
+                self._refuse_to_advance(force)
+                moved = self._advance("manual_advance", "manual_advance")
+        self._log(moved)
+        return moved
 
     def rollback(self, *, now_seconds: float | None = None) -> Transition:
         """Take all traffic from the candidate. It starts again by hand only."""
         with self._lock:
             self._tell(now_seconds)
-            return self._move("rolled_back", 0, "manual_rollback")
+            moved = self._move("rolled_back", 0, "manual_rollback")
+        self._log(moved)
+        return moved
 
     def set_stage(self, share: float, *, now_seconds: float | None = None) -> Transition:
         """Run the stage with this share of the requests; 0 rolls back.
@@ -245,14 +178,17 @@ class CanaryRouter:
         Raises:
             ConfigurationError: there is no such stage; the message lists those there are.
         """
+        if share != 0 and share not in self._stages:
+            possible = ", ".join(f"{stage:g}" for stage in (0, *self._stages))
+            raise ConfigurationError(f"canary: no stage has a share of {share:g}; there are: {possible}")
         with self._lock:
             self._tell(now_seconds)
             if share == 0:
-                return self._move("rolled_back", 0, "manual_stage")
-            if share not in self._stages:
-                possible = ", ".join(f"{stage:g}" for stage in (0, *self._stages))
-                raise ConfigurationError(f"canary: no stage has a share of {share:g}; there are: {possible}")
-            return self._move("running", self._stages.index(share), "manual_stage")
+                moved = self._move("rolled_back", 0, "manual_stage")
+            else:
+                moved = self._move("running", self._stages.index(share), "manual_stage")
+        self._log(moved)
+        return moved
 
     def status(self) -> CanaryStatus:
         """Where it stands."""
@@ -270,6 +206,11 @@ class CanaryRouter:
                 history=tuple(self._history),
             )
 
+    def _log(self, moved: Transition | None) -> None:
+        """Tell the program's log, after the lock is released: a handler may take its time."""
+        if moved is not None:
+            moved.log(", ".join(name_of(target) for target in self._challengers))
+
     # With the lock held --------------------------------------------------------------------------------
 
     def _tell(self, now_seconds: float | None) -> None:
@@ -281,12 +222,30 @@ class CanaryRouter:
             return self._stages[self._stage]
         return 1.0 if self._state == "promoted" else 0.0
 
-    def _counts(self) -> str:
+    def _judge(self, target: Target, is_fault: bool, now_seconds: float) -> Transition | None:
+        if target in self._primaries:
+            self._evidence.observe_primary(is_fault, now_seconds)
+        elif target in self._challengers:
+            verdict = self._evidence.observe_candidate(is_fault, now_seconds)
+            if verdict == "advance":
+                return self._advance("auto_advance", "auto_promote")
+            if verdict == "roll_back":
+                moved = self._move("rolled_back", 0, "auto_rollback")
+                if self._cool_off_seconds is not None:
+                    self._restart_seconds = now_seconds + self._cool_off_seconds
+                return moved
+        return None
+
+    def _refuse_to_advance(self, force: bool) -> None:
+        if self._state == "promoted":
+            raise AdvanceRefused("canary: the candidate is promoted and gets every request already")
         evidence = self._evidence
-        return (
-            f"candidate: {evidence.candidate_faults} faults in {evidence.candidate_calls} attempts, "
-            f"primary: {evidence.primary_faults} in {evidence.primary_calls}"
-        )
+        if not force and evidence.burn_rate() > self._rules.burn_multiplier:
+            raise AdvanceRefused(
+                f"canary: the candidate burns {evidence.burn_rate():.3g} times its budget "
+                f"({evidence.candidate_faults} faults in {evidence.candidate_calls} attempts), above the "
+                f"multiplier of {self._rules.burn_multiplier:g}; force=True advances all the same"
+            )
 
     def _advance(self, reason: TransitionReason, reason_at_the_end: TransitionReason) -> Transition:
         if self._stage + 1 < len(self._stages):
@@ -294,7 +253,7 @@ class CanaryRouter:
         return self._move("promoted", self._stage, reason_at_the_end)
 
     def _move(self, state: CanaryState, stage: int, reason: TransitionReason) -> Transition:
-        ended, from_share, counts = self._evidence, self._share(), self._counts()
+        ended, from_share = self._evidence, self._share()
         was_running = self._state == "running"
         self._state, self._stage, self._restart_seconds = state, stage, None
         self._evidence = StageEvidence(self._rules, ended.baseline() if was_running else None)
@@ -310,15 +269,6 @@ class CanaryRouter:
             burn_rate=ended.burn_rate(),
         )
         self._history.append(transition)
-        logger.log(
-            logging.WARNING if state == "rolled_back" else logging.INFO,
-            "canary %s: from %g %% to %g %% of requests (%s): %s",
-            ", ".join(name_of(target) for target in self._challengers),
-            100 * transition.from_share,
-            100 * transition.to_share,
-            reason,
-            counts,
-        )
         return transition
 
 

@@ -276,7 +276,7 @@ def test_advancing_what_burns_needs_force_and_the_configured_multiplier_is_the_b
         router.observe(failed(CANDIDATE) if number in {50, 100} else answered(CANDIDATE), 1.0)
     assert router.status().burn_rate == pytest.approx(2.0)
     if multiplier < 2:
-        with pytest.raises(AdvanceRefused, match=r"burns 2 times .* 2 faults in 100 attempts.*force=True"):
+        with pytest.raises(AdvanceRefused, match=r"burns 2 times .*2 faults in 100 attempts.*force=True"):
             router.advance()
         assert router.status().share == 0.01
         assert router.advance(force=True).to_share == 0.05
