@@ -75,15 +75,21 @@ class LogFile:
 
     def read(self, count: int) -> bytes:
         """Up to `count` further bytes; none at the end, or where a damaged gzip file cannot be read on."""
+        data = bytearray(count)
+        return bytes(data[: self.read_into(memoryview(data))])
+
+    def read_into(self, view: memoryview) -> int:
+        """`read` into the beginning of `view`; how many bytes."""
         if self._stream is None:
-            data = os.pread(self._plain.fileno(), min(count, self._size - self._position), self._position)
+            self._plain.seek(self._position)
+            count = self._plain.readinto(view[: max(0, self._size - self._position)]) or 0
         else:
-            data = self._inflate(self._stream, count)
-        self._position += len(data)
-        self._last = (
-            data[-OVERLAP_BYTES:] if len(data) >= OVERLAP_BYTES else (self._last + data)[-OVERLAP_BYTES:]
-        )
-        return data
+            data = self._inflate(self._stream, len(view))
+            count = len(data)
+            view[:count] = data
+            self._last = (self._last + data[-OVERLAP_BYTES:])[-OVERLAP_BYTES:]
+        self._position += count
+        return count
 
     def before(self, offset: int) -> bytes:
         """The bytes just before `offset`, up to 64."""

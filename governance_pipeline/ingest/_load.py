@@ -1,133 +1,121 @@
-"""Batches of valid lines into DuckDB: many to one insert, while the next ones are being read.
+"""The lines of one file into DuckDB: one insert draws them as it takes them, its threads in turn.
 
 What does not belong here: transactions. Everything happens inside the caller's.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from collections.abc import Iterator
 
 import duckdb
 import pyarrow as pa
 
 from governance_pipeline.errors import ReadersDisagree
-from governance_pipeline.ingest._readers import Batch, LineReader, Reject, reject_of
+from governance_pipeline.ingest._lines import Block, LongLine
+from governance_pipeline.ingest._readers import LINES_SCHEMA, LineReader, Reject, reject_of_long
 from governance_pipeline.sql_files import load_sql
-from llmscope.errors import MalformedLine
 
-# Whole row groups of 122,880 are compressed and written as they are inserted; smaller inserts go through
-# the write-ahead log and are written twice.
-_ROWS_PER_INSERT = 122_880
-# Lines may be long: then an insert takes what has been read so far, so that memory stays bounded.
-_BYTES_PER_INSERT = 128 << 20
+# By which names the statements know them. After a failure they stay registered until the caller has rolled
+# back: DuckDB lets nothing be done before that.
+INCOMING_LINES = "incoming_lines"
+INCOMING_REJECTS = "incoming_rejects"
+# Rejects wait until the insert that met them has ended, with up to 4 KiB each: an insert ends early for them.
+_REJECTS_HELD = 4096
+_TABLES = {"telemetry": "telemetry", "decisions": "policy_decisions"}
 
 
-class BatchLoader:
-    """Loads the batches of one file. While DuckDB takes some, the next may be read.
+class FileLoader:
+    """Takes the lines of one file.
 
     Args:
         con: inside the transaction that the offsets commit in; nobody else uses it meanwhile.
-        reader: the reader that made the batches.
-        file_id: the file they stand in.
-        path: where that file was seen.
+        reader: the reader of its log.
+        file_id: the file.
+        path: where it was seen.
+        start: the first byte that is new.
+
+    Attributes:
+        rows, rejects, blanks: what the lines have become so far.
+        end: where the next line begins.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, reader: LineReader, file_id: int, path: str) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, reader: LineReader, file_id: int, path: str, start: int
+    ) -> None:
         self._con = con
         self._reader = reader
         self._file_id = file_id
         self._path = path
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest-load")
-        self._loading: Future[None] | None = None
-        self._waiting: list[Batch] = []
-        self._waiting_rows = self._waiting_bytes = 0
+        self._held: list[Reject] = []
+        self._failure: BaseException | None = None
         self.rows = 0
         self.rejects = 0
         self.blanks = 0
+        self.end = start
 
-    def __enter__(self) -> BatchLoader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._worker.shutdown(wait=True)
-
-    def load(self, batch: Batch) -> None:
-        """Take a batch over; it is loaded with the ones after it."""
-        self._waiting.append(batch)
-        self._waiting_rows += batch.rows
-        self._waiting_bytes += len(batch.block.data)
-        if self._waiting_rows >= _ROWS_PER_INSERT or self._waiting_bytes >= _BYTES_PER_INSERT:
-            self._hand_over()
-
-    def reject(self, rejects: list[Reject]) -> None:
-        """Quarantine lines."""
-        self.finish()
-        self._insert_rejects(rejects)
-
-    def finish(self) -> None:
-        """Wait until everything handed over is in the tables.
+    def take(self, pieces: Iterator[Block | LongLine]) -> None:
+        """Have all of them in the tables when this returns.
 
         Raises:
-            ReadersDisagree: Python and SQL read a line differently.
-            duckdb.Error: DuckDB could not take it (a full disk, for one).
+            ReadersDisagree: SQL refuses a line that Python takes.
+            duckdb.Error: DuckDB could not take them (a full disk, for one).
         """
-        self._hand_over()
-        self._wait()
+        [(shape,)] = load_sql("raw/line_shape").execute(self._con, table_name=self._table).fetchall()
+        taken = -1
+        while taken < self.end:
+            taken = self.end
+            self._insert_lines(pieces, shape)
+            self._insert_rejects()
 
-    def _hand_over(self) -> None:
-        """Have DuckDB take what is waiting once it has taken what it was given before."""
-        self._wait()
-        if self._waiting:
-            self._loading = self._worker.submit(self._load, self._waiting)
-        self._waiting = []
-        self._waiting_rows = self._waiting_bytes = 0
+    @property
+    def _table(self) -> str:
+        return _TABLES[self._reader.log]
 
-    def _wait(self) -> None:
-        loading, self._loading = self._loading, None
-        if loading is not None:
-            loading.result()
-
-    def _load(self, batches: list[Batch]) -> None:
-        self.blanks += sum(batch.blanks for batch in batches)
-        rejects = [reject for batch in batches for reject in batch.rejects]
-        table = pa.concat_tables([pa.table(batch.columns) for batch in batches])
-        if table.num_rows:
-            self._con.register("incoming_lines", table)
-            try:
-                inserted = self._insert()
-                if inserted < table.num_rows:
-                    rejects = sorted(rejects + self._refused_instants(batches), key=_by_offset)
-            finally:
-                self._con.unregister("incoming_lines")
-            self.rows += inserted
-        self._insert_rejects(rejects)
-
-    def _insert(self) -> int:
-        """Insert the lines whose instants SQL can take; how many those were."""
-        name = f"raw/insert_{self._reader.log}"
-        [(inserted,)] = load_sql(name).execute(self._con, file_id=self._file_id).fetchall()
-        return int(inserted)
-
-    def _refused_instants(self, batches: list[Batch]) -> list[Reject]:
-        """Rejects for the lines whose instants SQL cannot take, with the gate's reason."""
-        rows = load_sql(f"raw/bad_instants_{self._reader.log}").execute(self._con).fetchall()
-        refused = []
-        for (offset,) in rows:
-            line = next(batch for batch in reversed(batches) if batch.block.offset <= offset).line_at(offset)
-            try:
-                self._reader.check(line)
-            except MalformedLine as malformed:
-                refused.append(reject_of(offset, line, malformed))
-            else:
+    def _insert_lines(self, pieces: Iterator[Block | LongLine], shape: str) -> None:
+        start, rows = self.end, self.rows
+        self._con.register(
+            INCOMING_LINES, pa.RecordBatchReader.from_batches(LINES_SCHEMA, self._valid_lines(pieces))
+        )
+        try:
+            insert = load_sql(f"raw/insert_{self._reader.log}")
+            [(inserted,)] = insert.execute(self._con, file_id=self._file_id, shape=shape).fetchall()
+        except duckdb.Error as exc:
+            if self._failure is not None:
+                raise self._failure from None
+            if isinstance(exc, duckdb.ConstraintException):
                 raise ReadersDisagree(
-                    f"{self._path}, byte {offset}: Python takes an instant of this line that SQL refuses"
-                )
-        return refused
+                    f"{self._path}, after byte {start}: Python takes a line that SQL refuses: {exc}"
+                ) from exc
+            raise
+        self._con.unregister(INCOMING_LINES)
+        if inserted != self.rows - rows:
+            raise ReadersDisagree(
+                f"{self._path}, after byte {start}: SQL took {inserted} lines of {self.rows - rows}"
+            )
 
-    def _insert_rejects(self, rejects: list[Reject]) -> None:
+    def _valid_lines(self, pieces: Iterator[Block | LongLine]) -> Iterator[pa.RecordBatch]:
+        """The valid lines, block by block; ends when the pieces do, or when there are rejects to store."""
+        try:
+            for piece in pieces:
+                self.end = piece.end
+                if isinstance(piece, LongLine):
+                    self._held.append(reject_of_long(piece))
+                else:
+                    batch = self._reader.read(piece)
+                    self._held += batch.rejects
+                    self.blanks += batch.blanks
+                    self.rows += batch.lines.num_rows
+                    yield batch.lines
+                if len(self._held) >= _REJECTS_HELD:
+                    return
+        except GeneratorExit:
+            raise
+        except BaseException as exc:
+            self._failure = exc  # DuckDB makes an error of its own of it
+            raise
+
+    def _insert_rejects(self) -> None:
+        rejects, self._held = self._held, []
         if not rejects:
             return
         self.rejects += len(rejects)
@@ -140,17 +128,11 @@ class BatchLoader:
                 "line_head": pa.array([reject.head for reject in rejects], pa.binary()),
             }
         )
-        self._con.register("incoming_rejects", table)
-        try:
-            load_sql("raw/insert_rejects").execute(
-                self._con, file_id=self._file_id, log=self._reader.log, path=self._path
-            )
-        finally:
-            self._con.unregister("incoming_rejects")
-
-
-def _by_offset(reject: Reject) -> int:
-    return reject.line_offset
+        self._con.register(INCOMING_REJECTS, table)
+        load_sql("raw/insert_rejects").execute(
+            self._con, file_id=self._file_id, log=self._reader.log, path=self._path
+        )
+        self._con.unregister(INCOMING_REJECTS)
 
 
 def _storable(detail: str) -> str:

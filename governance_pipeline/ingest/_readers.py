@@ -1,9 +1,11 @@
 """What a valid line is, per log: the very functions that the gate reads with.
 
-A block is decoded by a decoder that is a little stricter than the gate's (one C call a line); the lines
-that it refuses are read by the gate's own function, which names the reason.
+Some hundred lines are decoded at once, by a decoder that is a little stricter than the gate's. Where it
+refuses, they are read line by line, and a line that it still refuses by the gate's own function, which names
+the reason.
 Valid lines are encoded again, with the known keys only: a key that stands twice has become one, so
-that Python and SQL cannot read it differently, and nothing unknown reaches SQL.
+that Python and SQL cannot read it differently, and nothing unknown reaches SQL. Instants are written in one
+form for the same reason.
 
 What does not belong here: what a line means.
 """
@@ -11,7 +13,8 @@ What does not belong here: what a line means.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -20,16 +23,21 @@ import numpy.typing as npt
 import pyarrow as pa
 from msgspec import Meta
 
+from governance_pipeline.ingest._instants import are_all_canonical
 from governance_pipeline.ingest._lines import HEAD_BYTES, Block, LongLine
 from governance_pipeline.log_files import Log
 from llmscope.errors import MalformedLine
 from llmscope.event_log import MAX_LINE_BYTES
 from llmscope.money import MAX_USD
 from llmscope.telemetry_line import TelemetryLine, TokenCounts, decode_telemetry_line
-from llmscope.timestamps import parse_micros
+from llmscope.timestamps import format_micros, parse_micros
 from policy_runtime.decision_record import DecisionRecord, decode_decision
 
-_NEWLINE = ord("\n")
+# What is decoded at once, with what it becomes, stays in the processor's nearer cache; and a malformed line
+# has only these read one by one.
+_GROUP_BYTES = 128 << 10
+LINES_SCHEMA = pa.schema([("line_offset", pa.int64()), ("line", pa.large_string())])
+_NEWLINE, _OPENING, _CLOSING = b"\n{}"
 _AnyNumber = int | float | None
 _Count = Annotated[int, Meta(ge=0, lt=1 << 53)] | None
 _Usd = Annotated[int, Meta(ge=0, lt=MAX_USD)] | Annotated[float, Meta(ge=0, lt=MAX_USD)] | None
@@ -72,6 +80,9 @@ _TELEMETRY_ORDER = [
 ]
 
 
+_Places = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True)
 class Reject:
     """A line that is not one of ours."""
@@ -85,23 +96,22 @@ class Reject:
 
 @dataclass(slots=True)
 class Batch:
-    """The valid lines of one block, as columns: where each begins, and itself."""
+    """What the lines of one block are: the valid ones (where each begins, and itself), rejects, blanks."""
 
-    block: Block
-    columns: dict[str, pa.Array]
-    rejects: list[Reject] = field(default_factory=list)
+    lines: pa.RecordBatch
+    rejects: list[Reject]
+    blanks: int
+
+
+@dataclass(slots=True)
+class _Group:
+    """Neighbouring lines as they are read: the valid ones decoded, and where in the block each stands."""
+
+    rows: list[Any]
+    starts: _Places
+    ends: _Places
+    rejects: list[Reject]
     blanks: int = 0
-
-    @property
-    def rows(self) -> int:
-        """How many lines are valid so far (the instants are judged when the batch is loaded)."""
-        return len(self.columns["line_offset"])
-
-    def line_at(self, offset: int) -> bytes:
-        """The line that begins at `offset` of the file, without its newline."""
-        begin = offset - self.block.offset
-        end = self.block.data.find(b"\n", begin)
-        return self.block.data[begin : end if end >= 0 else len(self.block.data)]
 
 
 class LineReader:
@@ -132,83 +142,118 @@ class LineReader:
 
     def read(self, block: Block) -> Batch:
         """Every line of a block: a row, a reject or a blank."""
-        lines = block.data.split(b"\n")
-        if block.data.endswith(b"\n"):
-            lines.pop()
-        lengths = np.fromiter(map(len, lines), np.int64, len(lines))
-        offsets = block.offset + np.concatenate(([0], np.cumsum(lengths[:-1] + 1)))
-        rows: list[Any] = []
-        left_out: list[int] = []
+        data = np.frombuffer(block.data, np.uint8)
+        ends = np.flatnonzero(data == _NEWLINE)
+        if data[-1] != _NEWLINE:
+            ends = np.append(ends, len(data))
+        starts = np.concatenate(([0], ends[:-1] + 1))
+        looks_whole = (data[starts] == _OPENING) & (data[ends - 1] == _CLOSING)
+        looks_whole &= ends - starts < MAX_LINE_BYTES
+        encoded, offsets = [], []
         rejects: list[Reject] = []
-        feed = iter(_without_suspects(block, lines, lengths))
-        while True:
-            try:
-                # One call decodes up to the first line that the fast decoder refuses; those before it stay.
-                rows.extend(map(self._fast.decode, feed))
-                break
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                number = len(rows) + len(left_out)
-            line = lines[number]
+        blanks = first = 0
+        while first < len(starts):
+            last = int(np.searchsorted(starts, starts[first] + _GROUP_BYTES))
+            group = self._read_together(block, starts[first:last], ends[first:last], looks_whole[first:last])
+            if group is None:
+                group = self._read_one_by_one(block, starts[first:last], ends[first:last])
+            self._settle_instants(block, group)
+            encoded.append(self._encode_lines(group.rows))
+            offsets.append(block.offset + group.starts)
+            rejects += group.rejects
+            blanks += group.blanks
+            first = last
+        return Batch(_lines_of(np.concatenate(offsets), b"".join(encoded)), rejects, blanks)
+
+    def _read_together(
+        self, block: Block, starts: _Places, ends: _Places, looks_whole: npt.NDArray[np.bool_]
+    ) -> _Group | None:
+        """Neighbouring lines in one call; None when there is anything about them that it might pass over.
+
+        The decoder takes one object after the other and minds no line ends. But each line begins with `{` and
+        ends with `}`, and within an object no newline can stand between those two: so there is at least one
+        object in each line, and with as many objects as lines just one.
+        """
+        if not looks_whole.all():
+            return None
+        text = bytes(block.data[starts[0] : ends[-1]])
+        try:
+            if not text.isascii():
+                text.decode("utf-8")  # the decoder looks at the texts only that it keeps
+            rows = self._fast.decode_lines(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return _Group(rows, starts, ends, []) if len(rows) == len(starts) else None
+
+    def _read_one_by_one(self, block: Block, starts: _Places, ends: _Places) -> _Group:
+        """Neighbouring lines, each for itself."""
+        group = _Group([], starts, ends, [])
+        left_out = []
+        for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            line = bytes(block.data[start:end])
             if not line or line.isspace():
+                group.blanks += 1
                 left_out.append(number)
                 continue
             try:
-                rows.append(self._read_carefully(line))
+                group.rows.append(self._row_of(line))
             except MalformedLine as malformed:
+                group.rejects.append(reject_of(block.offset + start, line, malformed))
                 left_out.append(number)
-                rejects.append(reject_of(int(offsets[number]), line, malformed))
-        kept = np.delete(offsets, left_out) if left_out else offsets
-        return Batch(block, self._columns_of(rows, kept), rejects, len(left_out) - len(rejects))
+        group.starts, group.ends = np.delete(starts, left_out), np.delete(ends, left_out)
+        return group
 
-    def check(self, line: bytes) -> msgspec.Struct:
-        """What the gate makes of one line, instants included.
-
-        Raises:
-            MalformedLine: it is a reject.
-        """
-        parsed = self._accept(line)
-        for name in self.instants:
-            written = getattr(parsed, name)
-            if written is not None:
-                parse_micros(written)
-        return parsed
-
-    def _read_carefully(self, line: bytes) -> msgspec.Struct:
-        """A line that the fast decoder refused, as the gate reads it.
+    def _row_of(self, line: bytes) -> msgspec.Struct:
+        """One line as the gate reads it, but for its instants.
 
         Raises:
             MalformedLine: it is a reject.
         """
-        self.check(line)
-        row: msgspec.Struct = self._lenient.decode(line)
+        row: msgspec.Struct
+        if len(line) < MAX_LINE_BYTES and (line.isascii() or _is_utf8(line)):
+            try:
+                row = self._fast.decode(line)
+            except (msgspec.DecodeError, RecursionError):
+                pass  # the gate's reader may still take it, and knows the reason if not
+            else:
+                return row
+        self._accept(line)
+        row = self._lenient.decode(line)
         return row
 
-    def _columns_of(self, rows: list[Any], offsets: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
-        # No line holds a newline but the one at its end: JSON writes those within texts as `\\n`.
-        encoded = self._encode_lines(rows)
-        ends = np.flatnonzero(np.frombuffer(encoded, np.uint8) == _NEWLINE) + 1
-        bounds = np.concatenate(([0], ends)).astype(np.int64)
-        line = pa.LargeStringArray.from_buffers(len(rows), pa.py_buffer(bounds), pa.py_buffer(encoded))
-        return {"line_offset": pa.array(offsets, pa.int64()), "line": line}
+    def _settle_instants(self, block: Block, group: _Group) -> None:
+        """Have every instant of the rows written as our own writer does; lines with one that cannot be read
+        become rejects."""
+        refused: dict[int, MalformedLine] = {}
+        for name in self.instants:
+            written = list(map(attrgetter(name), group.rows))
+            if are_all_canonical([text for text in written if text is not None]):
+                continue
+            for number, text in enumerate(written):
+                if text is not None:
+                    try:
+                        setattr(group.rows[number], name, format_micros(parse_micros(text)))
+                    except MalformedLine as malformed:
+                        refused.setdefault(number, malformed)
+        if not refused:
+            return
+        for number, refusal in refused.items():
+            start = int(group.starts[number])
+            line = bytes(block.data[start : group.ends[number]])
+            group.rejects.append(reject_of(block.offset + start, line, refusal))
+        group.rejects.sort(key=attrgetter("line_offset"))
+        group.rows = [row for number, row in enumerate(group.rows) if number not in refused]
+        group.starts = np.delete(group.starts, list(refused))
 
 
-def _without_suspects(block: Block, lines: list[bytes], lengths: npt.NDArray[np.int64]) -> list[bytes]:
-    """The lines, with nothing in the place of those that the fast decoder might take and the gate does not:
-    over-long ones, and ones that are not UTF-8 (it looks at the texts only that it decodes)."""
-    suspects = np.flatnonzero(lengths >= MAX_LINE_BYTES).tolist()
-    if not block.data.isascii():
-        try:
-            block.data.decode("utf-8")
-        except UnicodeDecodeError:
-            suspects += [
-                number for number, line in enumerate(lines) if not line.isascii() and not _is_utf8(line)
-            ]
-    if not suspects:
-        return lines
-    left = list(lines)
-    for number in suspects:
-        left[number] = b""
-    return left
+def _lines_of(offsets: _Places, encoded: bytes) -> pa.RecordBatch:
+    """Lines with where each began. No encoded line holds a newline but the one at its end: JSON writes those
+    within texts as `\\n`."""
+    ends = np.flatnonzero(np.frombuffer(encoded, np.uint8) == _NEWLINE) + 1
+    bounds = np.concatenate(([0], ends)).astype(np.int64)
+    lines = pa.LargeStringArray.from_buffers(len(ends), pa.py_buffer(bounds), pa.py_buffer(encoded))
+    places = pa.Int64Array.from_buffers(pa.int64(), len(offsets), [None, pa.py_buffer(offsets)])
+    return pa.record_batch([places, lines], LINES_SCHEMA)
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -237,11 +282,11 @@ def reader_for(log: Log) -> LineReader:
         numbers = dict.fromkeys(
             ("latency_ms", "retry_count", "cache_read_tokens", "cache_write_tokens"), _Number
         )
-        stricter = {**usd, **counts, **numbers, "tokens": _Tokens | None}
+        stricter = {"timestamp": str, **usd, **counts, **numbers, "tokens": _Tokens | None}
         fast = _row_type(TelemetryLine, stricter, _TELEMETRY_ORDER)
         lenient = _row_type(TelemetryLine, {}, _TELEMETRY_ORDER)
         return LineReader(log, decode_telemetry_line, fast, lenient, ("timestamp",))
-    stricter = {}
+    stricter = {"timestamp": str}
     for info in msgspec.structs.fields(DecisionRecord):
         if info.name in ("estimated_cost_usd", "requested_estimated_cost_usd", "reserved_cost_usd"):
             stricter[info.name] = _Usd
@@ -260,8 +305,11 @@ def _row_type(
     schema: type[msgspec.Struct], stricter: dict[str, Any], order: list[str] | None = None
 ) -> type[msgspec.Struct]:
     """`schema` with some types narrowed, its fields in the order in which they are met, nulls left out
-    when encoded."""
+    when encoded. A type that admits no null makes its field one that must be there."""
     types = {info.name: info.type for info in msgspec.structs.fields(schema)}
     names = [*(order or []), *(name for name in types if name not in (order or []))]
-    fields = [(name, stricter.get(name, types[name]), None) for name in names]
-    return msgspec.defstruct(f"{schema.__name__}Row", fields, omit_defaults=True, gc=False)
+    fields = [
+        (name, stricter[name]) if stricter.get(name) is str else (name, stricter.get(name, types[name]), None)
+        for name in names
+    ]
+    return msgspec.defstruct(f"{schema.__name__}Row", fields, kw_only=True, omit_defaults=True, gc=False)

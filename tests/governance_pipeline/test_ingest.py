@@ -15,7 +15,8 @@ import duckdb
 import pytest
 
 from governance_pipeline.errors import IngestBusy, IngestError, ReadersDisagree
-from governance_pipeline.ingest import _files, _ledger, _lines, _readers, _run, ingest
+from governance_pipeline.ingest import _files, _ledger, _load, _readers, _run, ingest
+from governance_pipeline.sql_files import load_sql, parse_sql
 from llmscope.event_log import MAX_LINE_BYTES
 
 
@@ -108,7 +109,6 @@ def test_every_row_and_reject_keeps_its_file_and_byte_offset(
     ]
     data = b"".join(pieces)
     log.write_bytes(data)
-    monkeypatch.setattr(_lines, "BLOCK_BYTES", 64)
     report = take(warehouse, log)
     assert (report.new_rows, report.new_rejects, report.blanks) == (4, 2, 2)
     for offset, request_id in warehouse.execute(
@@ -361,7 +361,7 @@ def test_a_failure_half_way_commits_nothing(
     read = _readers.LineReader.read
 
     def fail_on_the_second(self: _readers.LineReader, block: Any) -> Any:
-        if b'"r5"' in block.data:
+        if b'"r5"' in bytes(block.data):
             raise MemoryError
         return read(self, block)
 
@@ -409,13 +409,21 @@ def test_an_ingest_that_goes_on_for_too_long_is_reported(
     take(warehouse, log)
 
 
+@pytest.mark.parametrize("insert", ["", " WHERE line_offset > 0"])
 def test_a_disagreement_between_python_and_sql_is_never_silent(
-    warehouse: duckdb.DuckDBPyConnection, log: Path, monkeypatch: pytest.MonkeyPatch
+    warehouse: duckdb.DuckDBPyConnection, log: Path, monkeypatch: pytest.MonkeyPatch, insert: str
 ) -> None:
-    log.write_bytes(line(0).replace(b"10:00:00Z", b"noon"))
-    monkeypatch.setattr(_readers, "parse_micros", lambda text: 0)
-    with pytest.raises(ReadersDisagree, match="byte 0"):
+    """SQL is handed an instant that it cannot read, or passes over a line."""
+    log.write_bytes(line(0) if insert else line(0).replace(b"10:00:00Z", b"noon"))
+    statement = load_sql("raw/insert_telemetry")
+    narrowed = parse_sql(statement.name, f"{statement.text.strip()}{insert}")
+    monkeypatch.setattr(
+        _load, "load_sql", lambda name: narrowed if name == statement.name else load_sql(name)
+    )
+    monkeypatch.setattr(_readers, "are_all_canonical", lambda texts: True)
+    with pytest.raises(ReadersDisagree, match="after byte 0"):
         take(warehouse, log)
+    assert warehouse.table("raw.ingest_files").fetchall() == []
 
 
 def test_a_key_that_stands_twice_is_read_with_its_last_value(

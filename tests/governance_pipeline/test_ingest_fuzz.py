@@ -125,9 +125,7 @@ def test_a_reader_that_swallows_a_line_would_be_seen(
 ) -> None:
     """The twin: rejects that are dropped break the count."""
     monkeypatch.setattr(_readers, "reject_of", lambda *_: _readers.Reject(0, 0, "", "", b""))
-    monkeypatch.setattr(
-        "governance_pipeline.ingest._load.BatchLoader._insert_rejects", lambda self, rejects: None
-    )
+    monkeypatch.setattr("governance_pipeline.ingest._load.FileLoader._insert_rejects", lambda self: None)
     lines = corpus(seed=11)[:200]
     path = tmp_path / "telemetry.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in lines))

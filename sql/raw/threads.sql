@@ -1,2 +1,0 @@
--- How many threads DuckDB may use.
-SELECT CAST(current_setting('threads') AS BIGINT)

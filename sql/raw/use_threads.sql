@@ -1,3 +1,0 @@
--- Have DuckDB use so many threads.
--- param threads: how many
-SET threads = $threads
