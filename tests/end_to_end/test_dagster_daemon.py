@@ -41,11 +41,11 @@ def test_lines_appended_under_dagster_dev_become_answers_and_one_alert(
         answered = time.monotonic() - appended
         wait_until(lambda: len(read_alerts(settings.alerts_path)) == 1, 30, said)
         alerted = time.monotonic() - appended
+        spoken = output.read_text(errors="replace")  # before the interrupt that ends it, which it may tell of
     [line] = settings.alerts_path.read_text().splitlines()
     alert = json.loads(line)
     assert alert["type"] == "llm_governance.cost_anomaly"
     assert alert["subject"] == "feature:search"
-    spoken = output.read_text(errors="replace")
     assert "Traceback" not in spoken, spoken
     assert "Warning" not in spoken, spoken
     with capsys.disabled():
