@@ -36,6 +36,15 @@ def test_total_failure_rolls_back_at_the_minimum_sample() -> None:
     assert candidate_calls(StageEvidence(rules()), calls=10, bad_every=1) == ["continue"] * 9 + ["roll_back"]
 
 
+@pytest.mark.parametrize(
+    ("bad", "calls", "is_enough"), [(3, 10, False), (4, 20, True), (5, 60, False), (6, 60, True)]
+)
+def test_what_is_enough_and_what_is_not(bad: int, calls: int, is_enough: bool) -> None:
+    evidence = StageEvidence(rules())
+    verdicts = [evidence.observe_candidate(number >= calls - bad, 0.0) for number in range(calls)]
+    assert ("roll_back" in verdicts) is is_enough
+
+
 @pytest.mark.parametrize(("bad_every", "within"), [(2, 10), (5, 30), (10, 80)])
 def test_the_worse_it_is_the_sooner_it_is_rolled_back(bad_every: int, within: int) -> None:
     verdicts = candidate_calls(StageEvidence(rules()), calls=200, bad_every=bad_every)
