@@ -15,13 +15,18 @@ from typing import Any
 
 import pytest
 
+import llmscope
 from governance_pipeline import pipeline, repricing, sql_files, warehouse
 from governance_pipeline.errors import BadInput
 from governance_pipeline.facts_at_hand import facts_at_hand, facts_of_logs
 from governance_pipeline.settings import Settings
-from llmscope.gateway.cost_model import PriceBook, price_book, read_price_list
+from llmscope import ProviderResponse, RoutePolicy
+from llmscope.gateway.cost_model import PriceBook, price_book
+from llmscope.gateway.price_list import read_price_list
 from tests.governance_pipeline.commands import Said, run_command, settings_of_an_empty_home
 from tests.governance_pipeline.conftest import write_lines
+from tests.llmscope.conftest import _restored_registries  # noqa: F401  (the gateway of one test registers)
+from tests.llmscope.scripted import ScriptedProvider
 
 START = datetime(2026, 10, 28, tzinfo=UTC)
 PRICES = """
@@ -329,3 +334,37 @@ def test_without_traffic_it_says_so(settings: Settings, run: Callable[..., Said]
     said = run("reprice", "--format", "json", "--telemetry", "gone.jsonl")
     assert (said.code, said.out) == (0, "[]\n")
     assert "There is no request to reprice." in said.err
+
+
+async def test_at_the_prices_that_billed_them_nothing_changes(tmp_path: Path) -> None:
+    log = tmp_path / "t.jsonl"
+    models = (
+        "gpt-4o",
+        "gpt-4o-mini",
+        "claude-sonnet-4-20250514",
+        "gemini-2.5-pro",
+        "deepseek-chat",
+        "nobody",
+    )
+    draw = random.Random(1)
+    answers = []
+    for _ in range(60):
+        tokens_in = draw.choice([1, 999, 250_000, draw.randrange(400_000)])
+        read = draw.randrange(tokens_in + 1)
+        write = draw.randrange(tokens_in - read + 1)
+        usage = {"cache_read_tokens": read, "cache_write_tokens": write}
+        answers.append(ProviderResponse("Hi", tokens_in, draw.randrange(5000), "stop", **usage))
+    llmscope.register_provider("billing", ScriptedProvider(answers, name="billing"))
+    llmscope.register_route(
+        "/billed", RoutePolicy(9, 0, False, dict(zip(models, models, strict=True)), "billing")
+    )
+    for number in range(60):
+        await llmscope.call_llm("Hi", models[number % 6], "/billed", telemetry_path=log)
+    with facts_of_logs([log], [], complete=True) as facts:
+        found = repricing.reprice(facts, price_book())
+    rows = {row[0]: dict(zip(found.columns, row, strict=True)) for row in found.rows}
+    assert set(rows) == set(models)
+    assert (rows["nobody"]["unpriced_before"], rows["nobody"]["unpriced_after"]) == (10, 10)
+    for model in models[:5]:
+        assert rows[model]["repriced_usd"] == rows[model]["billed_usd"] > 0
+        assert rows[model]["unpriced_before"] == rows[model]["unpriced_after"] == 0

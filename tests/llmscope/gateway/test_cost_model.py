@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -14,6 +15,7 @@ import llmscope
 from llmscope import ConfigurationError, rate_for, register_prices
 from llmscope.gateway import cost_model, price_table
 from llmscope.gateway.cost_model import PriceBook, find_rate, price_book
+from llmscope.gateway.price_list import read_price_list
 from tests.llmscope.scripted import ScriptedProvider, events
 
 TODAY = date(2026, 11, 21)
@@ -199,7 +201,7 @@ def test_an_entry_for_the_provider_asked_beats_one_for_all(tmp_path: Path) -> No
 
 
 def test_a_book_with_another_list_leaves_the_processs_own_alone(tmp_path: Path) -> None:
-    added = cost_model.read_price_list(
+    added = read_price_list(
         prices(tmp_path / "p.yaml", "model: gpt-4o, input_usd_per_mtok: 9, output_usd_per_mtok: 9")
     )
     other = price_book().with_list(added)
@@ -281,3 +283,13 @@ async def test_a_call_is_priced_by_its_own_clock_and_provider(tmp_path: Path, lo
         costs.append((await llmscope.call_llm("Hi", "cheap", "/m", clock=clock)).estimated_cost_usd)
     assert costs == [1.0, 3.0]
     assert {event["price_version"] for event in events(log)} == {"mine-1"}
+
+
+def test_the_documented_list_is_one(tmp_path: Path) -> None:
+    documented = (Path(llmscope.__file__).parents[1] / "docs" / "prices.md").read_text()
+    [listed] = re.findall(r"^```yaml\n(.*?)^```$", documented, re.DOTALL | re.MULTILINE)
+    register_prices(write(tmp_path / "prices.yaml", listed))
+    before, since = datetime(2026, 10, 31, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    assert [rate_for("gpt-4o", at).output_usd_per_mtok for at in (before, since)] == [10, 8]
+    assert rate_for("llama-3.3-70b", provider="own-metal").cost_nano(1000, 1000) == 0
+    assert rate_for("long-reader").cost_nano(200_001, 0, 0, 200_001) == 200_001 * 7500
