@@ -207,6 +207,8 @@ async def _opened(call: Call, received: Received) -> tuple[AsyncIterator[StreamI
             while not received.pieces and not received.is_whole:
                 await _next_piece(call, received, items)
         except BaseException:
+            if received.input_usage is not None:  # whatever the error says: the model has read the prompt
+                call.record.may_be_billed = True
             await _close(call, items)
             raise
         return items

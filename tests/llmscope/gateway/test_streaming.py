@@ -115,6 +115,17 @@ async def test_who_gets_no_answer_learns_it_on_entering(log: Path) -> None:
     assert "time_to_first_token_ms" not in event
 
 
+async def test_what_fails_after_its_input_was_counted_may_have_been_billed(log: Path) -> None:
+    use(
+        StreamedProvider([InputUsage(9), ScriptedError("rate_limit")], [ScriptedError("rate_limit")]),
+        retries=0,
+    )
+    for _ in range(2):
+        with pytest.raises(ScriptedError):
+            await read()
+    assert [event["estimated_cost_usd"] for event in events(log)] == [None, 0]
+
+
 async def test_the_readers_own_time_is_no_latency(log: Path) -> None:
     clock = VirtualClock(START)
     use(StreamedProvider([0.2, WORDS[0], 0.1, WORDS[1], 0.1, ANSWER], clock=clock))
