@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.context import LLMRequestContext
+from llmscope.gateway.cost_model import price_book
 from llmscope.money import MAX_USD, to_nano
 from policy_runtime.quotes import price_of
 
@@ -26,6 +27,15 @@ class AdmittedCall(NamedTuple):
     labels: Labels
     model: str | None
     model_tier: str | None
+
+
+def load_what_billing_needs() -> None:
+    """Import the gateway's telemetry and providers and read the price lists now, so that the first
+    settlement, perhaps on an event loop, does not."""
+    import llmscope.gateway.provider  # noqa: PLC0415
+    import llmscope.gateway.telemetry  # noqa: F401, PLC0415
+
+    price_book()
 
 
 def bill_line(

@@ -20,6 +20,7 @@ from llmscope.timestamps import MICROS, to_micros
 from policy_runtime import records
 from policy_runtime.admission import Admission, settle_held
 from policy_runtime.asking import Ask, ask_of, check_ttl
+from policy_runtime.billing import load_what_billing_needs
 from policy_runtime.deciding import Decider
 from policy_runtime.errors import PolicyFileError
 from policy_runtime.policy_in_force import PolicyInForce
@@ -73,6 +74,7 @@ class PolicyRuntime:
         self.telemetry_writer = LogWriter(self.telemetry_path)
         paths = (self.telemetry_path, *(Path(path) for path in telemetry_paths))
         self._decider = Decider(self._in_force.loaded, paths, self.decisions_path, self.clock)
+        load_what_billing_needs()
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, clock: Clock | None = None) -> PolicyRuntime:

@@ -6,6 +6,9 @@ import msgspec
 
 from llmscope.telemetry_line import DEFAULT_TENANT, Usage
 
+NO_SCOPE_VALUE = "(none)"
+"""What a request counts under by a label that it does not carry."""
+
 
 class Labels(msgspec.Struct, frozen=True, gc=False):
     """What money and requests are attributed to."""

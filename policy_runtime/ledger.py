@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.telemetry_line import Usage
 from policy_runtime.labels import Labels
 from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
-from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, Rule
 from policy_runtime.recent_ids import DUPLICATE_HORIZON, RecentIds
 from policy_runtime.windows import longest_bucket_us
+
+if TYPE_CHECKING:
+    from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, Rule
 
 _FIRST_ALERT_SWEEP = 1024
 
@@ -70,7 +72,7 @@ class Ledger:
         self._sweep_alerts_at = _FIRST_ALERT_SWEEP
         anomaly_rules = [
             rule for namespace in policy.namespaces.values() for rule in namespace.rules
-            if isinstance(rule, CostAnomaly)
+            if rule.primitive == "cost_anomaly"
         ]  # fmt: skip
         self._baselines = {
             rule.baseline_us: Means(rule.baseline_us, policy.max_scopes) for rule in anomaly_rules

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llmscope.clock import Clock
 from llmscope.event_log import FileEnd
@@ -16,7 +17,9 @@ from policy_runtime.decision_record import TelemetryPosition
 from policy_runtime.generations import DISORDER_US, FoldedFile, NotAsFolded
 from policy_runtime.history import LogFollower
 from policy_runtime.ledger import Ledger
-from policy_runtime.policy import Policy
+
+if TYPE_CHECKING:
+    from policy_runtime.policy import Policy
 
 logger = logging.getLogger("policy_runtime")
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from llmscope.timestamps import MICROS
 from policy_runtime.errors import PolicyRuntimeError
-from policy_runtime.labels import Labels
-from policy_runtime.policy import NO_SCOPE_VALUE, BudgetThreshold, Policy, Rule, ScopeName
+from policy_runtime.labels import NO_SCOPE_VALUE, Labels
 from policy_runtime.windows import RollingWindow, Window, budget_window
+
+if TYPE_CHECKING:
+    from policy_runtime.policy import BudgetThreshold, Policy, Rule, ScopeName
 
 _FIRST_SWEEP = 1024
 # Time alone makes nothing idle faster than this: with all scopes in use, sweeping more often finds nothing.
@@ -24,7 +26,7 @@ _SUM_MASK = (1 << _SUM_BITS) - 1
 
 Scope = tuple[str, ...]
 MeanKey = tuple[str | None, ...]
-Rule_co = TypeVar("Rule_co", bound=Rule, covariant=True)
+Rule_co = TypeVar("Rule_co", bound="Rule", covariant=True)
 
 
 class TooManyScopes(PolicyRuntimeError):

@@ -16,7 +16,6 @@ from llmscope.money import to_nano
 from policy_runtime.windows import HOUR_US, LONGEST_CALENDAR_US, PERIOD_US
 
 DEFAULT_NAMESPACE = "default"
-NO_SCOPE_VALUE = "(none)"
 
 Usd = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Factor = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmscope.money import NANO_PER_USD, from_nano
 from llmscope.timestamps import format_micros
 from policy_runtime.decision_record import SCHEMA_VERSION, DecisionRecord
-from policy_runtime.judgement import Crossing, Judgement
-from policy_runtime.policy_file import LoadedPolicy
+
+if TYPE_CHECKING:
+    from policy_runtime.judgement import Crossing, Judgement
+    from policy_runtime.policy_file import LoadedPolicy
 
 
 def decision_of(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from llmscope.money import NANO_PER_USD
 from llmscope.timestamps import format_micros
-from policy_runtime.ledger import Ledger
-from policy_runtime.policy import BudgetThreshold, Policy, RateLimit
+
+if TYPE_CHECKING:
+    from policy_runtime.ledger import Ledger
+    from policy_runtime.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ def live_windows(ledger: Ledger, policy: Policy, now_us: int) -> list[LiveWindow
     for name in policy.namespaces:
         for book in ledger.books(name):
             rule = book.rule
-            if isinstance(rule, BudgetThreshold):
+            if rule.primitive == "budget_threshold":
                 limits = [rule.limit_usd]
-            elif isinstance(rule, RateLimit):
+            elif rule.primitive == "rate_limit":
                 limits = [float(limit) for _, _, limit in rule.limits]
             else:
                 continue

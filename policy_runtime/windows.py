@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import heapq
 from datetime import datetime, timedelta
-from typing import Protocol
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Protocol
 
 from llmscope.timestamps import MICROS, from_micros, to_micros
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
 
 HOUR_US = 3600 * MICROS
 PERIOD_US = {
