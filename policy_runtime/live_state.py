@@ -26,8 +26,8 @@ logger = logging.getLogger("policy_runtime")
 # The decision log's clock may run this far ahead of ours before a stamp is called degraded.
 CLOCK_TOLERANCE_US = 5 * MICROS
 # A start that had to read more than this leaves a checkpoint, and so does a running gate each time it has
-# read as much: the next start then reads at most about this much, 0.2 to 0.4 s.
-CHECKPOINT_EVERY_BYTES = 64 << 20
+# read as much: the next start then reads at most about this much, which takes a quarter of a second.
+CHECKPOINT_EVERY_BYTES = 16 << 20
 
 
 class LiveState:
