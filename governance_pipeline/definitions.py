@@ -9,6 +9,11 @@ from dagster import Definitions, definitions, in_process_executor
 
 from governance_pipeline.assets.archive import archived_segments
 from governance_pipeline.assets.asset_checks import asset_checks
+from governance_pipeline.assets.evaluation import (
+    build_production_sensor,
+    evaluation_results,
+    no_regression,
+)
 from governance_pipeline.assets.questions import published_answers, question_assets
 from governance_pipeline.assets.raw import ingest_logs
 from governance_pipeline.assets.tables import table_assets
@@ -31,11 +36,18 @@ def build_defs(settings: Settings) -> Definitions:
     Steps run in the run's own process: starting one per step costs fifteen times what the steps do.
     """
     return Definitions(
-        assets=[ingest_logs, *table_assets, *question_assets, published_answers, archived_segments],
-        asset_checks=asset_checks,
+        assets=[
+            ingest_logs,
+            *table_assets,
+            *question_assets,
+            published_answers,
+            archived_segments,
+            evaluation_results,
+        ],
+        asset_checks=[*asset_checks, no_regression],
         jobs=[refresh_job, audit_job, freshness_job],
         schedules=[questions_hourly, audit_daily, freshness_watch],
-        sensors=build_sensors(settings),
+        sensors=[*build_sensors(settings), build_production_sensor(settings)],
         resources={
             "warehouse": WarehouseResource(database=str(settings.warehouse_path)),
             "settings": settings,

@@ -14,6 +14,7 @@ from dagster import (
 
 from governance_pipeline.assets.archive import ARCHIVE_ASSET
 from governance_pipeline.assets.asset_checks import FRESHNESS_CHECK_KEY
+from governance_pipeline.assets.evaluation import EVALUATION_ASSET
 
 REFRESH_JOB = "refresh"
 AUDIT_JOB = "audit"
@@ -21,12 +22,12 @@ FRESHNESS_JOB = "log_freshness"
 
 refresh_job = define_asset_job(
     REFRESH_JOB,
-    selection=AssetSelection.all() - AssetSelection.assets(ARCHIVE_ASSET),
+    selection=AssetSelection.all() - AssetSelection.assets(ARCHIVE_ASSET, EVALUATION_ASSET),
     description="Ingest what is new, rebuild what depends on it, check it, publish the answers.",
 )
 audit_job = define_asset_job(
     AUDIT_JOB,
-    selection=AssetSelection.all_asset_checks(),
+    selection=AssetSelection.all_asset_checks() - AssetSelection.checks_for_assets(EVALUATION_ASSET),
     description="Every check on what stands in the warehouse, without touching it.",
 )
 freshness_job = define_asset_job(

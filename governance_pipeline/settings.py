@@ -31,6 +31,7 @@ class Settings:
         answers_path: the folder that readers read.
         alerts_path: the log of alerts.
         sinks_path: `alerts.yaml`, where alerts go besides the log; None without it.
+        evaluation_path: `evaluation.yaml`, the suites and what is sampled of production; None without it.
         telemetry_globs: further telemetry files, by path or pattern: of programs that do not take the log's
             lock and keep a file of their own, or of other machines.
         decisions_globs: further decision logs, likewise.
@@ -45,6 +46,7 @@ class Settings:
     answers_path: Path
     alerts_path: Path
     sinks_path: Path | None
+    evaluation_path: Path | None = None
     telemetry_globs: tuple[str, ...] = ()
     decisions_globs: tuple[str, ...] = ()
 
@@ -57,8 +59,9 @@ class Settings:
         """Read the environment, once.
 
         Raises:
-            policy_runtime.errors.SettingsError: `POLICY_PATH`, `ECONOMICS_PATH` or `ALERT_SINKS_PATH` names a
-                file that is not there; or `TELEMETRY_GLOBS` or `DECISIONS_GLOBS` names a log of another kind.
+            policy_runtime.errors.SettingsError: `POLICY_PATH`, `ECONOMICS_PATH`, `ALERT_SINKS_PATH` or
+                `EVALUATION_PATH` names a file that is not there; or `TELEMETRY_GLOBS` or `DECISIONS_GLOBS`
+                names a log of another kind.
             llmscope.errors.ConfigurationError: two variables name different telemetry logs.
         """
         environ = os.environ if environ is None else environ
@@ -72,6 +75,7 @@ class Settings:
             warehouse_path=_path(environ, "WAREHOUSE_PATH"),
             alerts_path=_path(environ, "ALERTS_PATH"),
             sinks_path=_optional_file(environ, "ALERT_SINKS_PATH", "alerts.yaml"),
+            evaluation_path=_optional_file(environ, "EVALUATION_PATH", "evaluation.yaml"),
             telemetry_globs=_globs(environ, "TELEMETRY_GLOBS"),
             decisions_globs=_globs(environ, "DECISIONS_GLOBS"),
         )
@@ -88,6 +92,7 @@ class Settings:
         warehouse_path: Path | None = None,
         alerts_path: Path | None = None,
         sinks_path: Path | None = None,
+        evaluation_path: Path | None = None,
         telemetry_globs: Sequence[str] = (),
         decisions_globs: Sequence[str] = (),
     ) -> Settings:
@@ -104,6 +109,7 @@ class Settings:
             answers_path=home / "answers",
             alerts_path=alerts_path or logs / "alerts.jsonl",
             sinks_path=sinks_path,
+            evaluation_path=evaluation_path,
             telemetry_globs=tuple(telemetry_globs),
             decisions_globs=tuple(decisions_globs),
         )
@@ -119,6 +125,11 @@ class Settings:
             "telemetry": (self.telemetry_path, *self.telemetry_globs),
             "decisions": (self.decisions_path, *self.decisions_globs),
         }
+
+    @property
+    def evaluations_path(self) -> Path:
+        """The log of evaluation results."""
+        return self.home / "logs" / "evaluations.jsonl"
 
     @property
     def archive_path(self) -> Path:

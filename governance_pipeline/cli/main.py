@@ -32,6 +32,7 @@ _COMMANDS = {
     "rejects": "requests",
     "rebuild": "refresh",
     "archive": "retention",
+    "evaluate": "evaluate",
 }
 
 
