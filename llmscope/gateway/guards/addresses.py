@@ -21,6 +21,10 @@ _TOP_LEVEL = re.compile(r"[^\W\d_]{2,24}|xn--[a-z0-9-]{2,20}", re.IGNORECASE)
 _FILE_ENDINGS = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html"})
 
 
+# `git@host:path` is how repositories are addressed.
+_NOBODY = frozenset({"git"})
+
+
 class EmailFinder:
     """E-mail addresses: a part before the @, and a domain of two labels or more behind it."""
 
@@ -32,7 +36,7 @@ class EmailFinder:
             length = _domain_length(domain[0]) if domain else 0
             if length:
                 start = _local_start(text, begin, at)
-                if start < at:
+                if start < at and text[start:at] not in _NOBODY:
                     return Finding("email", start, at + 1 + length)
             at = text.find("@", at + 1)
         return None

@@ -12,7 +12,7 @@ What does not belong here: numbers with letters in them (`addresses`), checksums
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from llmscope.gateway.guards.checksums import is_card_number
@@ -22,30 +22,31 @@ _BLANK = r"[ \u00a0\u202f]"
 _HYPHEN = r"\-\u2010-\u2013"
 # Between two groups of digits stands one sign, perhaps between blanks, or up to two blanks.
 _SEPARATOR = rf"(?:{_BLANK}?[./{_HYPHEN}\u00b7]{_BLANK}?|{_BLANK}{{1,2}})"
-# A further digit behind at most three other characters of a number: one way to match, whatever the groups.
-_MORE = rf"(?:[ \u00a0\u202f()./{_HYPHEN}\u00b7]{{0,3}}[0-9])"
-_RUN = re.compile(rf"[+(]{{0,2}}[0-9]{_MORE}{{6,}}")
+# A further digit, behind a separator or a bracket or both: one way to match, whatever the groups.
+_MORE = rf"(?:\)?{_SEPARATOR}?\(?[0-9])"
+_RUN = re.compile(rf"[+(]{{0,2}}[0-9](?:[ \u00a0\u202f()./{_HYPHEN}\u00b7]{{0,3}}[0-9]){{6,}}")
 # Where in a run a number may begin: not inside a word. Each shape says what else may not stand before it.
-_START = re.compile(r"[+(](?<![0-9][+(])|[0-9](?<!\w[0-9])")
+_START = re.compile(r"[0-9](?<!\w[0-9])[0-9]*|\+(?<!\w\+)|\((?<![0-9]\()")
 # Not the decimals of a fraction; not the rest of a longer number; not the month of a date or the minutes.
 _NOT_DECIMALS = r"(?<![0-9]\.)"
 _NOT_A_REST = rf"(?<![0-9][.{_HYPHEN}])"
 _BEGINS = rf"(?<![0-9][.:{_HYPHEN}])(?<!(?<![0-9])[0-9]/)(?<!(?<![0-9])[0-9][0-9]/)"
 # The end of a text that more text may make such a number of, or a longer one.
-_OPEN = re.compile(rf"[+(]{{1,2}}\Z|[+(]{{0,2}}[0-9][0-9 \u00a0\u202f()./{_HYPHEN}\u00b7]*[,:]?\Z")
-# The longest number has 19 digits with three characters between two of them; behind a bracket and a sign,
-# and with two more characters that tell that it ends.
-_REACH = 2 + 19 + 18 * 3 + 2
+_OPEN = re.compile(
+    rf"(?:[0-9](?<!\w[0-9])|\+(?<!\w\+)|\((?<![0-9]\())[0-9 \u00a0\u202f()+./{_HYPHEN}\u00b7]*[,:]?\Z"
+)
+# The longest numbers: 15 digits of a phone with a bracket, a separator of three characters and another
+# bracket between two of them, behind a bracket and a sign, and two more characters that tell that it ends.
+_REACH = 2 + 15 + 14 * 5 + 2
 
 _PHONE_WORD = re.compile(
     r"(?<![^\W_])(?:(?:tele)?(?:phones?|fon[oe]?s?|fax)|tel|mobil[e]?|cell|celular|handy|hotline|whatsapp|sms|"
     r"call|calling|ring|dial|portable|m[oó]vil|t[eé]l(?:[eé]phone)?|ph|rückruf|appeler|llamar|landline|pager|"
-    r"reach (?:me|us|him|her|them)|text me|nummer|durchwahl)(?![^\W_])[^]0-9\n]{0,24}\Z",
-    re.IGNORECASE,
+    r"reach (?:me|us|him|her|them)|text me|nummer|durchwahl)(?![^\W_])[^]0-9\n]{0,24}\Z"
 )
+_GAP = re.compile(r"[^]0-9\n]{3,}")
 _SSN_WORD = re.compile(
-    r"(?<![^\W_])(?:ssns?|social|soc\.? ?sec|sozialversicherung\w*)(?![^\W_])[^]0-9\n]{0,28}\Z",
-    re.IGNORECASE,
+    r"(?<![^\W_])(?:ssns?|social|soc\.? ?sec|sozialversicherung\w*)(?![^\W_])[^]0-9\n]{0,28}\Z"
 )
 _DATE = re.compile(
     r"(?:19|20)\d\d[.\-/ ]?(?:0[1-9]|1[0-2])[.\-/ ]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
@@ -58,11 +59,12 @@ class _Shape:
     """One way to write a number.
 
     Attributes:
+        pattern: what it looks like, behind what may stand before its kind.
         accept: given the text and a match of `pattern`, where the number ends; None if it is none.
     """
 
     kind: PiiKind
-    pattern: re.Pattern[str]
+    pattern: str
     accept: Callable[[str, re.Match[str]], int | None]
 
 
@@ -71,7 +73,10 @@ def _digits(text: str) -> str:
 
 
 def _follows(word: re.Pattern[str], text: str, begin: int) -> bool:
-    return word.search(text[max(0, begin - CONTEXT_CHARACTERS) : begin]) is not None
+    before = text[max(0, begin - CONTEXT_CHARACTERS) : begin]
+    # The word ends with a letter, and between it and the number stand no digits: most places fail on that.
+    gap = _GAP.match(before[::-1])
+    return gap is not None and word.search(before[len(before) - len(gap[0]) :].lower()) is not None
 
 
 def _card(text: str, match: re.Match[str]) -> int | None:
@@ -106,9 +111,13 @@ def _of_length(least: int, most: int) -> Callable[[str, re.Match[str]], int | No
 
 
 def _national(text: str, match: re.Match[str]) -> int | None:
-    """A leading 0: the area may be set apart by another sign than the rest, the rest has one throughout."""
+    """A leading 0: the area may be set apart by another sign than the rest, the rest has one throughout.
+    Between dots stand two or three digits."""
+    area, *groups = re.split(r"[^0-9]+", match[0])
     separators = [separator.strip() for separator in re.findall(r"[^0-9]+", match[0])]
     if len(set(separators[1:])) > 1 or _DATE.match(match[0]):
+        return None
+    if "." in separators[1:] and (len(area) > 4 or max(map(len, groups)) > 3):
         return None
     return _of_length(9, 12)(text, match)
 
@@ -119,16 +128,16 @@ def _phone_behind_its_word(text: str, match: re.Match[str]) -> int | None:
     return _of_length(7, 15)(text, match)
 
 
-_ENDS = r"(?!\w)(?![.,:/\-][0-9])"
+_ENDS = r"(?!\w)(?![.:-][0-9])"
 _SSN_NUMBER = r"(?!000|666|9)[0-9]{{3}}{0}(?!00)[0-9]{{2}}{1}(?!0000)[0-9]{{4}}"
-_LEFT = {"card": _NOT_DECIMALS, "ssn": _NOT_A_REST, "phone": _BEGINS}
+_LEFT: dict[PiiKind, str] = {"card": _NOT_DECIMALS, "ssn": _NOT_A_REST, "phone": _BEGINS}
 _EXCHANGE = rf"[ ./{_HYPHEN}]"
 
 
 def _shape(
     kind: PiiKind, pattern: str, accept: Callable[[str, re.Match[str]], int | None] = _as_it_is
 ) -> _Shape:
-    return _Shape(kind, re.compile(f"{_LEFT[kind]}(?:{pattern})"), accept)
+    return _Shape(kind, pattern, accept)
 
 
 # At one place the first that fits is taken.
@@ -139,6 +148,12 @@ _SHAPES = (
     _shape("card", rf"[0-9]{{4}}{_SEPARATOR}[0-9]{{6}}{_SEPARATOR}[0-9]{{4,5}}(?!\w)", _card),
     _shape("card", rf"[0-9]{{8}}{_SEPARATOR}[0-9]{{8}}(?!\w)", _card),
     _shape("card", r"[0-9]{13,19}(?!\w)", _card),
+    # In whatever groups, where no other digits stand beside it.
+    _shape(
+        "card",
+        r"(?<![0-9][ .\-\u00a0])[0-9](?:[ \-\u00a0]?[0-9]){12,18}(?!\w)(?![ .\-\u00a0][0-9])",
+        _card,
+    ),
     _shape("ssn", _SSN_NUMBER.format(rf"[{_HYPHEN}]", rf"[{_HYPHEN}]") + r"(?!\w|-[0-9])"),
     _shape("ssn", _SSN_NUMBER.format(r"[ .\-]?", r"[ .\-]?") + r"(?!\w)", _ssn_behind_its_word),
     # With a country code, the trunk prefix in brackets allowed: +49 (0)30 1234567.
@@ -165,8 +180,8 @@ _SHAPES = (
     ),
     # India 98765 43210; China 138 1234 5678.
     _shape("phone", rf"(?:[6-9][0-9]{{4}}[ -][0-9]{{5}}|1[3-9][0-9][ -][0-9]{{4}}[ -][0-9]{{4}}){_ENDS}"),
-    # Anything with seven to fifteen digits behind a word that says so.
-    _shape("phone", rf"\(?[0-9]{_MORE}{{6,14}}(?!\w)", _phone_behind_its_word),
+    # Anything with seven to fifteen digits behind a word that says so: other digits are further away.
+    _shape("phone", rf"(?<=[^]0-9\n]{{3}})\(?[0-9]{_MORE}{{6,14}}(?!\w)", _phone_behind_its_word),
 )
 
 
@@ -180,9 +195,10 @@ class NumberFinder:
     KINDS: tuple[PiiKind, ...] = ("card", "ssn", "phone")
 
     def __init__(self, kinds: Collection[PiiKind]) -> None:
-        self._shapes = tuple(shape for shape in _SHAPES if shape.kind in kinds)
-        # Most places fit no shape: one look tells.
-        self._any = re.compile("|".join(f"(?:{shape.pattern.pattern})" for shape in self._shapes))
+        self._shapes = [shape for shape in _SHAPES if shape.kind in kinds]
+        # At most places no shape fits: one look tells, and which is the first that does, and so for those
+        # behind it should that be none after all.
+        self._first_of = [_alternatives(self._shapes, number) for number in range(len(self._shapes))]
 
     def first_from(self, text: str, begin: int) -> Finding | None:
         """The first number that lies in `text[begin:]`."""
@@ -194,13 +210,17 @@ class NumberFinder:
         return None
 
     def _at(self, text: str, begin: int) -> Finding | None:
-        if self._any.match(text, begin) is None:
-            return None
-        for shape in self._shapes:
-            match = shape.pattern.match(text, begin)
-            end = shape.accept(text, match) if match else None
+        number = 0
+        while number < len(self._shapes):
+            match = self._first_of[number].match(text, begin)
+            if match is None or match.lastgroup is None:
+                return None
+            number = int(match.lastgroup[1:])
+            shape = self._shapes[number]
+            end = shape.accept(text, match)
             if end is not None:
                 return Finding(shape.kind, begin, end)
+            number += 1
         return None
 
     def open_from(self, text: str, begin: int) -> int:
@@ -208,3 +228,13 @@ class NumberFinder:
         nowhere."""
         opened = _OPEN.search(text, max(begin, len(text) - _REACH))
         return opened.start() if opened else len(text)
+
+
+def _alternatives(shapes: Sequence[_Shape], first: int) -> re.Pattern[str]:
+    """An expression for any of the shapes from `first` on; the group that matched is `s` and the number."""
+    by_kind: dict[PiiKind, list[str]] = {}
+    for number in range(first, len(shapes)):
+        by_kind.setdefault(shapes[number].kind, []).append(f"(?P<s{number}>{shapes[number].pattern})")
+    return re.compile(
+        "|".join(f"{_LEFT[kind]}(?:{'|'.join(patterns)})" for kind, patterns in by_kind.items())
+    )

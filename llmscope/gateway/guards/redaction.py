@@ -22,11 +22,10 @@ def placeholder(kind: PiiKind) -> str:
     return f"[{kind.upper()}]"
 
 
-def findings_in(text: str, finders: Sequence[Finder]) -> Iterator[Finding]:
-    """What the finders find in `text`, from the left and without overlap. Of findings that begin at one
-    place the one of the first finder counts."""
-    begin = 0
-    ahead = [finder.first_from(text, 0) for finder in finders]
+def findings_in(text: str, finders: Sequence[Finder], begin: int = 0) -> Iterator[Finding]:
+    """What the finders find in `text[begin:]`, from the left and without overlap. Of findings that begin at
+    one place the one of the first finder counts."""
+    ahead = [finder.first_from(text, begin) for finder in finders]
     while True:
         first = min((found for found in ahead if found is not None), key=_begin, default=None)
         if first is None:
@@ -64,18 +63,17 @@ class Unfinished:
         text = self._text
         settled: list[Stretch] = []
         begin = self._begin
-        while True:
-            end = len(text) if is_finished else self._open_from(begin)
-            found = self._first_from(begin)
-            if found is None or found.begin >= end:
+        end = len(text) if is_finished else self._open_from(begin)
+        for found in findings_in(text, self._finders, begin):
+            if found.begin >= end:
                 break
-            if found.begin > begin:
-                settled.append((text[begin : found.begin], None))
+            settled.append((text[begin : found.begin], None))
             settled.append((text[found.begin : found.end], found))
             begin = found.end
-        if end > begin:
-            settled.append((text[begin:end], None))
-            begin = end
+            if not is_finished:
+                end = self._open_from(begin)
+        settled.append((text[begin:end], None))
+        begin = end
         forgotten = max(0, begin - CONTEXT_CHARACTERS)
         self._text = text[forgotten:]
         self._begin = begin - forgotten
@@ -83,7 +81,3 @@ class Unfinished:
 
     def _open_from(self, begin: int) -> int:
         return min(finder.open_from(self._text, begin) for finder in self._finders)
-
-    def _first_from(self, begin: int) -> Finding | None:
-        found = (finder.first_from(self._text, begin) for finder in self._finders)
-        return min((one for one in found if one is not None), key=_begin, default=None)

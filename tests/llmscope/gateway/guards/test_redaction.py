@@ -93,7 +93,8 @@ def held_back(pieces: list[str]) -> int:
         ("word " * 1000, 0),
         # Longer than anything that is looked for: only as much as a match could be is held.
         ("a" * 5000, 64),
-        ("1" * 5000, 77),
+        ("1" * 5000, 64),
+        ("1 " * 2500, 88),
         ("bob@" + "a." * 2000, 64),
     ],
 )
