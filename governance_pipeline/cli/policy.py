@@ -29,9 +29,13 @@ _STATUS_COLUMNS = (
 
 @click.command(short_help="Say in words what a policy file will do.")
 @click.argument("policy", required=False, type=click.Path(path_type=Path))
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of policy files, for editors.")
-def check(policy: Path | None, schema: bool) -> None:
-    """Validate a policy file and say in words what each rule will do."""
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of such files, for editors.")
+@click.option("--runtime", is_flag=True, help="It is a runtime.yaml: the stages of llmscope's calls.")
+def check(policy: Path | None, schema: bool, runtime: bool) -> None:
+    """Validate a policy file (or a runtime.yaml) and say in words what each rule (or stage) will do."""
+    if runtime:
+        _check_runtime(policy, schema)
+        return
     from policy_runtime import PolicyFileError, describe_policy, load_policy, policy_json_schema  # noqa: PLC0415
 
     if schema:
@@ -48,6 +52,27 @@ def check(policy: Path | None, schema: bool) -> None:
     for line in describe_policy(loaded.policy):
         click.echo(line)
     say(f"{policy} is valid (hash {loaded.hash}).")
+
+
+def _check_runtime(path: Path | None, schema: bool) -> None:
+    from llmscope.errors import ConfigurationError  # noqa: PLC0415
+    from llmscope.gateway.runtime_description import describe_runtime  # noqa: PLC0415
+    from llmscope.gateway.runtime_file import read_runtime, runtime_json_schema  # noqa: PLC0415
+
+    if schema:
+        click.echo(json.dumps(runtime_json_schema(), indent=2))
+        return
+    if path is None:
+        raise click.UsageError("name the runtime file, or give --schema")
+    if not path.is_file():
+        raise BadInput(f"{path}: there is no such file")
+    try:
+        settings = read_runtime(path)
+    except ConfigurationError as exc:
+        raise Finding(str(exc)) from exc
+    for line in describe_runtime(settings):
+        click.echo(line)
+    say(f"{path} is valid.")
 
 
 @click.command()

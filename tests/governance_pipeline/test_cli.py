@@ -11,59 +11,43 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from governance_pipeline import archive, pipeline, warehouse
-from governance_pipeline.cli import main
 from governance_pipeline.ingest import _files
 from governance_pipeline.questions import QUESTIONS
 from governance_pipeline.settings import Settings
 from llmscope.clock import VirtualClock
+from tests.governance_pipeline.commands import Said, run_command, settings_of_an_empty_home
 from tests.governance_pipeline.refresh_logs import (
     START,
     append,
     decision_line,
     instant,
-    settings_in,
     telemetry_line,
     write_ordinary_logs,
 )
 
-COMMANDS = ("demo", "ask", "materialize", "check", "explain", "status", "rejects", "rebuild", "archive")
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
+COMMANDS = (
+    "demo", "ask", "materialize", "check", "explain", "status", "stats", "reprice", "rejects",
+    "rebuild", "archive",
+)  # fmt: skip
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GOVERNANCE_HOME", "home")
-    for variable in ("TELEMETRY_PATH", "LLMSCOPE_TELEMETRY_PATH", "DECISIONS_PATH", "WAREHOUSE_PATH"):
-        monkeypatch.delenv(variable, raising=False)
-    made = settings_in(tmp_path / "home")
+    made = settings_of_an_empty_home(tmp_path, monkeypatch)
     write_ordinary_logs(made)
     return made
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    def command(*arguments: str) -> Said:
-        with pytest.raises(SystemExit) as left:
-            main(arguments)
-        captured = capsys.readouterr()
-        code = left.value.code
-        assert isinstance(code, int)
-        assert "Traceback" not in captured.err
-        return Said(code, captured.out, captured.err)
-
-    return command
+    return partial(run_command, capsys)
 
 
 def refresh(settings: Settings) -> None:
@@ -566,3 +550,20 @@ def test_a_mistake_in_economics_is_bad_input_of_materialize_too(
     said = run("materialize")
     assert said.code == 2
     assert "economics.yaml:1" in said.err.splitlines()[-1]
+
+
+def test_check_tells_a_runtime_file_in_words_or_its_mistakes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = Path(__file__).parents[2] / "fixtures" / "runtime" / "runtime.yaml"
+    said = run_command(capsys, "check", "--runtime", str(sample))
+    assert said.code == 0
+    assert "Route /support: served by openai" in said.out
+    assert "is valid" in said.err
+    bad = tmp_path / "runtime.yaml"
+    bad.write_text("routes:\n  /r:\n    tiers: {cheap: m}\n    retri: off\n")
+    said = run_command(capsys, "check", "--runtime", str(bad))
+    assert said.code == 1
+    assert f"{bad}:4, route '/r': unknown key 'retri'. Did you mean 'retry'?" in said.err
+    assert run_command(capsys, "check", "--runtime", str(tmp_path / "none.yaml")).code == 2
+    assert '"RouteSection"' in run_command(capsys, "check", "--runtime", "--schema").out
