@@ -66,7 +66,7 @@ def test_while_all_are_healthy_the_cheapest_gets_everything() -> None:
     )
 
 
-@pytest.mark.parametrize("per_second", [2, 20])
+@pytest.mark.parametrize("per_second", [2, 10])
 def test_simulation_diverts_from_an_outage_and_returns_after_it(per_second: int) -> None:
     """Five minutes of total outage after ten of health."""
     router = SloBurnRouter([HAIKU, MINI])
@@ -80,7 +80,7 @@ def test_simulation_diverts_from_an_outage_and_returns_after_it(per_second: int)
     )
     assert seconds_until < 20
     assert back is not None
-    assert back < (600 if per_second == 2 else 90)
+    assert back < (600 if per_second == 2 else 120)
     lost = sum(one.is_fault for one in routed if 600 <= one.now_seconds < 900)
     # While it burns one request in twenty probes it.
     assert lost < requests_until + 0.08 * 300 * per_second
@@ -91,7 +91,7 @@ def test_without_exploration_traffic_never_returns() -> None:
     router = SloBurnRouter([HAIKU, MINI])
     router._exploration_share = 0.0
     planted = {MINI: Planted(constant(100.0), OUTAGE), HAIKU: HEALTHY}
-    routed = list(drive(router, planted, requests=18_000, per_second=5))
+    routed = list(drive(router, planted, requests=7500, per_second=5))
     assert first_diverted(routed, MINI, 600.0)[1] < 20
     assert returned(routed, MINI, 900.0) is None
 
