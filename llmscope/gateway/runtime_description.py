@@ -58,12 +58,13 @@ def _stages(section: StagesSection, defaults: StagesSection) -> list[str]:
         told.append("breaker: a provider that keeps failing is left alone until a probe succeeds.")
     retry = retry_of(section, defaults)
     deadline = "" if retry.deadline_seconds is None else f", within {retry.deadline_seconds:g} s in all"
-    told.append(
-        f"retry: {retry.attempts} more attempts at a provider, waiting {retry.first_backoff_seconds:g} s "
-        f"and twice as long each time{deadline}."
-        if retry.attempts
-        else f"retry: none{deadline}."
-    )
+    waits = f"waiting {retry.first_backoff_seconds:g} s and twice as long each time{deadline}."
+    if not isinstance(section, RouteSection):
+        told.append(f"retry: as often as the route says where it is registered, {waits}")
+    elif retry.attempts:
+        told.append(f"retry: {retry.attempts} more attempts at a provider, {waits}")
+    else:
+        told.append(f"retry: none{deadline}.")
     if isinstance(section, RouteSection) and section.fallbacks:
         chain = ", then ".join(f"{target.model} at {target.provider}" for target in section.fallbacks)
         both = "; a call that names one of them starts there" if section.bidirectional else ""
