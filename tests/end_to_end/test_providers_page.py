@@ -42,9 +42,10 @@ def page(
 ) -> Iterator[dict[str, dict[str, Any]]]:
     def respond(request: Request) -> Response:
         if request.json.get("stream"):
-            return Response(b"".join(VLLM.whole_stream()), content_type="text/event-stream")
+            return Response(b"".join(sample["stream"]), content_type="text/event-stream")
         return Response(VLLM.body(), content_type="application/json")
 
+    sample = {"stream": VLLM.whole_stream()}
     httpserver.expect_request(VLLM.path).respond_with_handler(respond)
     for name in ("TELEMETRY_PATH", "LLMSCOPE_TELEMETRY_PATH", "DECISIONS_PATH", "POLICY_PATH"):
         monkeypatch.delenv(name, raising=False)
@@ -58,11 +59,19 @@ def page(
     llmscope.register_prices(tmp_path / "prices.yaml")
     servers = run_section(PAGE, "Servers of your own")
     streams = run_section(PAGE, "Streams")
-    yield {"servers": servers, "streams": streams}
+    yield {"servers": servers, "streams": streams, "sample": sample}
     streams["gate"].close()
     for registry, before in ((provider._registry, providers), (policies._ROUTE_POLICIES, routes)):
         registry.clear()
         registry.update(before)
+
+
+def money() -> tuple[float, float]:
+    """(spent, reserved), as another gate on the same logs sees them."""
+    other = PolicyRuntime.from_settings()
+    window = other.live_windows()[0]
+    other.close()
+    return window.spent, window.reserved
 
 
 def bills(folder: Path) -> list[dict[str, Any]]:
@@ -98,10 +107,21 @@ async def test_a_stream_under_the_gate_settles_its_reservation(page: Any, tmp_pa
     assert (bill["model"], bill["tenant_id"]) == ("qwen3-32b", "acme")
     cost_usd = 0.000114  # 100 in at 1 and 7 out at 2 USD per million
     assert bill["estimated_cost_usd"] == cost_usd
-    other = PolicyRuntime.from_settings()
-    window = other.live_windows()[0]
-    other.close()
-    assert (window.spent, window.reserved) == (cost_usd, 0)
+    assert money() == (cost_usd, 0)
+    await page["servers"]["vllm"].aclose()
+
+
+async def test_a_stream_that_breaks_off_under_the_gate_is_spent_as_far_as_it_came(
+    page: Any, tmp_path: Path
+) -> None:
+    """The block tells of the exception too; of two lines of one request the first known bill counts."""
+    page["sample"]["stream"] = VLLM.cut_stream()
+    with pytest.raises(llmscope.AnswerFailed):
+        await page["streams"]["governed"]("the sky", llmscope.LLMRequestContext())
+    first, *_ = bills(tmp_path)
+    assert (first["error_type"], first["tokens_out"]) == ("transient_error", 2)
+    assert first["estimated_cost_usd"] > 0
+    assert money() == (first["estimated_cost_usd"], 0)
     await page["servers"]["vllm"].aclose()
 
 

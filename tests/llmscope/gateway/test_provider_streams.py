@@ -239,3 +239,15 @@ async def test_a_cut_answer_says_length_in_a_stream_too() -> None:
 
 def test_only_loaded_modules_are_asked_for_error_classes() -> None:
     assert sdk._classes("APIError", of="no_such_sdk_is_loaded") == ()
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_where_the_network_cuts_its_packets_changes_nothing(vendor: Vendor, size: int) -> None:
+    said = b"".join(vendor.whole_stream()).replace(b'" there"', '" thére"'.encode())
+    packets = [said[begin : begin + size] for begin in range(0, len(said), size)]
+    async with ScriptedVendor(packets).running() as server:
+        provider = vendor.make(server.base_url, 10)
+        items = await all_items(provider, vendor)
+        assert [item for item in items if isinstance(item, str)] == ["Hello", " thére"]
+        assert items[-1].tokens_out == 7
+        await provider.aclose()
