@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from policy_runtime.policy_file import LoadedPolicy, load_policy, policy_json_schema
     from policy_runtime.settings import Settings
     from policy_runtime.settlement import Account, Bill, Lease, Standing, account_for
-    from policy_runtime.status import LiveWindow
+    from policy_runtime.status import EstimateQuality, LiveWindow
     from policy_runtime.verdict import Verdict
 
 _HOME_OF = {
@@ -46,6 +46,7 @@ _HOME_OF = {
     "AlreadySettled": "errors",
     "Bill": "settlement",
     "DecisionRecord": "decision_record",
+    "EstimateQuality": "status",
     "GateUnavailable": "errors",
     "Lease": "settlement",
     "LiveWindow": "status",
@@ -78,6 +79,7 @@ __all__ = [
     "AlreadySettled",
     "Bill",
     "DecisionRecord",
+    "EstimateQuality",
     "GateUnavailable",
     "Lease",
     "LiveWindow",

@@ -20,7 +20,7 @@ from policy_runtime.errors import GateUnavailable, PolicyDenied, RequestIdReused
 from policy_runtime.judgement import Judgement, judge
 from policy_runtime.ledger import Admitted, Held, Ledger
 from policy_runtime.live_state import LiveState
-from policy_runtime.status import LiveWindow, live_windows
+from policy_runtime.status import EstimateQuality, LiveWindow, estimate_quality, live_windows
 
 if TYPE_CHECKING:
     from llmscope.clock import Clock
@@ -107,6 +107,12 @@ class Decider:
         with self._log.mutex:
             ledger, now_us, _ = self._state.current()
             return live_windows(ledger, self._loaded.policy, now_us)
+
+    def estimates(self) -> list[EstimateQuality]:
+        """How far estimates were off, by route, model and tier."""
+        with self._log.mutex:
+            ledger, _, _ = self._state.current()
+            return estimate_quality(ledger)
 
     def catch_up(self) -> None:
         """Fold what is new outside the lock, if no other thread is at it: the next decision, which holds
@@ -201,6 +207,7 @@ class Decider:
                 ask.labels,
                 effective.model,
                 effective.tier,
+                effective.expected_nano,
             )
         )
         return record

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from policy_runtime.ledger import Held
     from policy_runtime.policy import Policy
     from policy_runtime.policy_in_force import PolicySource
-    from policy_runtime.status import LiveWindow
+    from policy_runtime.status import EstimateQuality, LiveWindow
 
 logger = logging.getLogger("policy_runtime")
 
@@ -218,6 +218,11 @@ class PolicyRuntime:
     def live_windows(self) -> list[LiveWindow]:
         """Every budget and rate limit with something in it, as it stands now."""
         return self._decider.live_windows()
+
+    def estimates(self) -> list[EstimateQuality]:
+        """What settled requests were expected to cost and what was reserved for them, beside what they
+        did cost, by route, model and tier, within the policy's longest window."""
+        return self._decider.estimates()
 
     def reload(self) -> bool:
         """Read the policy file again. An invalid one is refused and recorded, the old one stays.

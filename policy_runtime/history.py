@@ -139,6 +139,7 @@ def _fold_decision(ledger: Ledger, event: FoldedDecision, at_us: int) -> None:
             labels,
             text_of(event.model),
             text_of(event.effective_model_tier),
+            None if event.estimated_cost_usd is None else to_nano(event.estimated_cost_usd),
         )
     )
 

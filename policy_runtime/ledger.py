@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.telemetry_line import Usage
 from policy_runtime.labels import Labels
-from policy_runtime.meters import Book, Means, Meter, Meters, Scope, TooManyScopes
+from policy_runtime.meters import (
+    Book,
+    MeanKey,
+    Means,
+    Meter,
+    Meters,
+    Scope,
+    TooManyScopes,
+    apart,
+    side_by_side,
+)
 from policy_runtime.recent_ids import DUPLICATE_HORIZON, RecentIds
 from policy_runtime.windows import longest_bucket_us
 
@@ -36,6 +46,7 @@ class Admitted(NamedTuple):
     labels: Labels
     model: str | None = None
     model_tier: str | None = None
+    expected_nano: int | None = None
 
 
 class Held:
@@ -79,6 +90,7 @@ class Ledger:
         }
         self._output_tokens = Means(self.longest_us, policy.max_scopes)
         self._route_costs = Means(self.longest_us, policy.max_scopes)
+        self._estimates = Means(self.longest_us, policy.max_scopes, sums=3)
 
     @property
     def reach_us(self) -> int:
@@ -112,6 +124,13 @@ class Ledger:
         """Recent mean known cost of a route and namespace in nano-USD, 0 when there is none."""
         count, total = self._route_costs.at((route_name, namespace), self.now_us)
         return total // count if count else 0
+
+    def estimates(self) -> Iterator[tuple[MeanKey, int, list[int]]]:
+        """Of each route, model and tier: how many requests were billed within one reservation time, and
+        what they were expected to cost, reserved and did cost, in nano-USD, within the longest window."""
+        for key, window in self._estimates.windows(self.now_us):
+            count, sums = window.at(self.now_us)
+            yield key, count, apart(sums, 3)
 
     def knows(self, request_id: str) -> bool:
         """Whether the id was admitted or billed within the horizon."""
@@ -180,9 +199,9 @@ class Ledger:
             return
         request_id, at_us = usage.request_id, usage.timestamp_us
         self._settled.add(request_id)
-        admitted_us = self._release(request_id)
+        admitted = self._release(request_id)
         # By the dates alone, so that it does not matter how long this gate has been remembering.
-        governed = admitted_us is not None and at_us < admitted_us + self.longest_us
+        governed = admitted is not None and at_us < admitted.timestamp_us + self.longest_us
         labels = Labels.of_usage(usage)
         charged = self.policy.charged_namespace(labels.budget_namespace)
         tokens = (usage.tokens_in or 0) + (usage.tokens_out or 0)
@@ -192,6 +211,14 @@ class Ledger:
                     self._post_bill(book, book.scope(charged, labels), at_us, cost_nano, tokens, governed)
         now_us = max(self.now_us, at_us)
         self._route_costs.add((labels.route_name, labels.budget_namespace), at_us, cost_nano, now_us)
+        if (
+            admitted is not None
+            and admitted.expected_nano is not None
+            and at_us < admitted.timestamp_us + self.policy.ttl_us
+        ):
+            key = (admitted.labels.route_name, admitted.model, admitted.model_tier)
+            sums = side_by_side(admitted.expected_nano, admitted.reserved_nano, cost_nano)
+            self._estimates.add(key, at_us, sums, now_us)
         if usage.success:
             for means in self._baselines.values():
                 means.add((labels.feature_id, usage.model_tier), at_us, cost_nano, now_us)
@@ -263,18 +290,18 @@ class Ledger:
             # A scope that only bills touch, and no decision ever reads, lets go of what has left too.
             meter.window.total_at(self.now_us)
 
-    def _release(self, request_id: str) -> int | None:
-        """Take the id's reservation back from wherever it counts; when it was admitted, None if never."""
+    def _release(self, request_id: str) -> Admitted | None:
+        """Take the id's reservation back from wherever it counts; its admission, None if there was none."""
         held = self._open.pop(request_id, None)
         if held is not None:
             for meter, amount in held.postings:
                 meter.reserved -= amount
-            return held.admitted.timestamp_us
+            return held.admitted
         held = self._lapsed.pop(request_id, None)
         if held is not None:
             for meter, amount in held.postings:
                 meter.lapsed.add(self._lapsed_at(held), -amount)
-            return held.admitted.timestamp_us
+            return held.admitted
         return None
 
     def _lapse(self, request_id: str, held: Held) -> None:

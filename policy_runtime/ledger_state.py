@@ -126,7 +126,7 @@ def _limits_of(ledger: Ledger) -> list[Meters]:
 
 
 def _means_of(ledger: Ledger) -> list[Means]:
-    return [*ledger._baselines.values(), ledger._output_tokens, ledger._route_costs]
+    return [*ledger._baselines.values(), ledger._output_tokens, ledger._route_costs, ledger._estimates]
 
 
 def _mean_state(key: MeanKey, window: MeanWindow, sums: int) -> MeanState:

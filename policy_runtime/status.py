@@ -1,4 +1,5 @@
-"""Live windows: every budget and rate limit as it stands, for people and for `governance status`."""
+"""Live windows, every budget and rate limit as it stands, and how good estimates were: for people and for
+`governance status`."""
 
 from __future__ import annotations
 
@@ -28,6 +29,48 @@ class LiveWindow:
     lapsed: float
     limit: float
     window_start: str
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateQuality:
+    """What the settled requests of a route, model and tier were taken to cost, and what they did cost.
+
+    Attributes:
+        settled_count: requests with an expected cost that were billed within one reservation time.
+        mean_expected_usd: what the records show as `estimated_cost_usd`.
+        mean_reserved_usd: what was held back for them.
+        mean_cost_usd: what they cost.
+        expected_over_cost, reserved_over_cost: 1 is exact; None when they cost nothing.
+    """
+
+    route_name: str | None
+    model: str | None
+    model_tier: str | None
+    settled_count: int
+    mean_expected_usd: float
+    mean_reserved_usd: float
+    mean_cost_usd: float
+    expected_over_cost: float | None
+    reserved_over_cost: float | None
+
+
+def estimate_quality(ledger: Ledger) -> list[EstimateQuality]:
+    """One row for each route, model and tier, the most costly together first."""
+    rows = sorted(ledger.estimates(), key=lambda row: (-row[2][2], [part or "" for part in row[0]]))
+    return [
+        EstimateQuality(
+            route_name=route_name,
+            model=model,
+            model_tier=model_tier,
+            settled_count=count,
+            mean_expected_usd=round(expected / count / NANO_PER_USD, 9),
+            mean_reserved_usd=round(reserved / count / NANO_PER_USD, 9),
+            mean_cost_usd=round(cost / count / NANO_PER_USD, 9),
+            expected_over_cost=round(expected / cost, 3) if cost else None,
+            reserved_over_cost=round(reserved / cost, 3) if cost else None,
+        )
+        for (route_name, model, model_tier), count, (expected, reserved, cost) in rows
+    ]
 
 
 def live_windows(ledger: Ledger, policy: Policy, now_us: int) -> list[LiveWindow]:

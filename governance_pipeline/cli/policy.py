@@ -25,6 +25,17 @@ _STATUS_COLUMNS = (
     "limit",
     "window_start",
 )
+_ESTIMATE_COLUMNS = (
+    "route_name",
+    "model",
+    "model_tier",
+    "settled_count",
+    "mean_expected_usd",
+    "mean_reserved_usd",
+    "mean_cost_usd",
+    "expected_over_cost",
+    "reserved_over_cost",
+)
 
 
 @click.command(short_help="Say in words what a policy file will do.")
@@ -76,9 +87,15 @@ def _check_runtime(path: Path | None, schema: bool) -> None:
 
 
 @click.command()
+@click.option("--estimates", is_flag=True, help="Only how far estimates were off, by route and model.")
 @format_option
-def status(form: Format) -> None:
-    """Live windows: spent, reserved, lapsed and limit, per namespace, rule and scope."""
+def status(estimates: bool, form: Format) -> None:
+    """Live windows: spent, reserved, lapsed and limit, per namespace, rule and scope.
+
+    Below it, or alone with --estimates: what settled requests were expected to cost and what was reserved
+    for them, beside what they did cost. Where reserved / cost is far above 1, `reserve: expected` in the
+    policy file uses more of the budget; expected / cost says how near that comes.
+    """
     from policy_runtime import PolicyRuntime, Settings  # noqa: PLC0415
 
     settings = Settings.from_environment()
@@ -87,8 +104,14 @@ def status(form: Format) -> None:
     gate = PolicyRuntime.from_settings(settings)
     try:
         windows = [asdict(window) for window in gate.live_windows()]
+        quality = [asdict(row) for row in gate.estimates()]
     finally:
         gate.close()
-    print_rows(_STATUS_COLUMNS, [[window[name] for name in _STATUS_COLUMNS] for window in windows], form)
-    if not windows:
-        say("No limit has counted anything yet.")
+    if not estimates:
+        print_rows(_STATUS_COLUMNS, [[window[name] for name in _STATUS_COLUMNS] for window in windows], form)
+        if not windows:
+            say("No limit has counted anything yet.")
+    if estimates or (form == "table" and quality):
+        print_rows(_ESTIMATE_COLUMNS, [[row[name] for name in _ESTIMATE_COLUMNS] for row in quality], form)
+        if not quality:
+            say("No request with an estimate has been settled yet.")

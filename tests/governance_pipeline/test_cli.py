@@ -427,6 +427,35 @@ def test_status_shows_live_windows(
     assert f"{admission.request_id}" in run("explain", admission.request_id).out
 
 
+def test_status_shows_how_far_estimates_were_off(settings: Settings, run: Callable[..., Said]) -> None:
+    """By hand, gpt-4o-mini: 100 tokens in at 0.15, out at 0.60 USD per million."""
+    from policy_runtime import PolicyRuntime
+
+    assert run("status", "--estimates", "--format", "json").out == "[]\n"
+    gate = PolicyRuntime(None, telemetry_path=settings.telemetry_path, decisions_path=settings.decisions_path)
+    for tokens_out in (100, 300):
+        ask = {"route_name": "/measured", "model_tier": "cheap", "model": "gpt-4o-mini", "tokens_in": 100}
+        with gate.admit(**ask, max_output_tokens=1000) as admission:
+            admission.settle(tokens_in=100, tokens_out=tokens_out)
+    with gate.admit(**ask) as admission:
+        pass  # not settled: neither right nor wrong yet
+    gate.close()
+    [row] = json.loads(run("status", "--estimates", "--format", "json").out)
+    reserved = 100 * 0.15e-6 + 1000 * 0.6e-6
+    # Nothing had been answered when the first was decided; when the second was, 100 tokens.
+    expected = (reserved + 100 * 0.15e-6 + 100 * 0.6e-6) / 2
+    cost = 100 * 0.15e-6 + 200 * 0.6e-6
+    assert (row["route_name"], row["model"], row["model_tier"]) == ("/measured", "gpt-4o-mini", "cheap")
+    assert row["settled_count"] == 2
+    assert row["mean_reserved_usd"] == pytest.approx(reserved)
+    assert row["mean_expected_usd"] == pytest.approx(expected)
+    assert row["mean_cost_usd"] == pytest.approx(cost)
+    assert row["reserved_over_cost"] == pytest.approx(reserved / cost, abs=1e-3)
+    assert row["expected_over_cost"] == pytest.approx(expected / cost, abs=1e-3)
+    assert "settled_count" in run("status").out
+    assert run("status", "--format", "json").out == "[]\n"
+
+
 def test_the_module_is_the_command(settings: Settings) -> None:
     for arguments, code in ((["--version"], 2), (["ask", "unsafe_routes", "--format", "json"], 0)):
         ran = subprocess.run(

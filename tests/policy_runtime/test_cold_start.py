@@ -25,7 +25,7 @@ from llmscope.timestamps import MICROS, parse_micros, to_micros
 from policy_runtime import generations
 from policy_runtime.generations import first_offset_since
 from policy_runtime.history import LogFollower
-from policy_runtime.ledger import Ledger
+from policy_runtime.ledger import Admitted, Ledger
 from policy_runtime.live_state import LiveState
 from policy_runtime.policy import Policy
 from tests.policy_runtime.log_lines import START, decision_line, encode, original_line, stamp
@@ -77,7 +77,11 @@ def readings(ledger: Ledger, now_us: int) -> dict[str, Any]:
         for tier in ("expensive", "cheap")
     }
     open_ids = {held.admitted.request_id: held.expires_us for held in ledger.open_reservations()}
-    return {"meters": meters, "means": means, "open": open_ids, "last": ledger.last_decision_us}
+    estimates = {key: (count, sums) for key, count, sums in ledger.estimates()}
+    return {
+        "meters": meters, "means": means, "open": open_ids, "last": ledger.last_decision_us,
+        "estimates": estimates,
+    }  # fmt: skip
 
 
 @dataclass
@@ -143,6 +147,7 @@ class Traffic:
         line = decision_line(
             self.seconds, self.rng.randrange(0, 10**8) / 1e9, request_id, tenant_id=self.rng.choice("ab"),
             reserved_tokens=self.rng.randrange(0, 500), decision=self.rng.choice(("allow", "downgrade", "deny")),
+            estimated_cost_usd=0.01 * self._number,
         )  # fmt: skip
         self._append(self.decisions, encode(line))
 
@@ -234,8 +239,9 @@ def test_twin_a_request_that_is_counted_by_what_a_gate_remembers_depends_on_the_
     assert not differs(tmp_path / "right", 771, 0.7819669963517243)
     release = Ledger._release
 
-    def governed_if_remembered(self: Ledger, request_id: str) -> int | None:
-        return None if release(self, request_id) is None else 1 << 62
+    def governed_if_remembered(self: Ledger, request_id: str) -> Admitted | None:
+        admitted = release(self, request_id)
+        return None if admitted is None else admitted._replace(timestamp_us=1 << 62)
 
     monkeypatch.setattr(Ledger, "_release", governed_if_remembered)
     monkeypatch.setattr(Ledger, "_forgotten_at", lambda self, held: held.expires_us + self.longest_us)

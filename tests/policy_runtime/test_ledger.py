@@ -75,7 +75,7 @@ def test_looking_in_between_changes_nothing(row: Transition) -> None:
 
 
 def test_a_fold_without_the_release_of_reservations_is_seen_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ledger, "_release", lambda self, request_id: True)
+    monkeypatch.setattr(Ledger, "_release", lambda self, request_id: None)
     settled = next(row for row in TRANSITIONS if row.name == "settled_below_its_reservation")
     with pytest.raises(AssertionError):
         test_the_fold_comes_to_what_the_table_says(settled)
@@ -130,6 +130,23 @@ def test_a_bill_repeated_within_the_horizon_counts_once_and_beyond_it_again() ->
     fold(ledger, [], [original_line(4, 0.0, f"more-{n}") for n in range(6)])
     fold(ledger, [], [original_line(5, 0.01, "first")])
     assert reading(ledger, 10)[0] == 20_000_000
+
+
+def test_estimates_are_compared_with_what_was_billed_in_time() -> None:
+    ledger = ledger_of()
+    for number, billed_after in enumerate((1, 899, 900)):
+        decision = decision_line(
+            0, 0.5, f"r{number}", estimated_cost_usd=0.25, model="gpt-4o", effective_model_tier="expensive"
+        )
+        fold(ledger, [decision], [original_line(billed_after, 0.125, f"r{number}")])
+    fold(ledger, [decision_line(0, 0.5, "unpriced")], [original_line(1, 0.125, "unpriced")])
+    fold(ledger, [], [original_line(1, 0.125, "ungoverned")])
+    reading(ledger, 1000)
+    assert list(ledger.estimates()) == [
+        (("/answer-routed", "gpt-4o", "expensive"), 2, [500_000_000, 1_000_000_000, 250_000_000])
+    ]
+    reading(ledger, 25 * 3600 + 1000)
+    assert list(ledger.estimates()) == []
 
 
 def test_money_is_attributed_by_the_tags_of_the_original(tmp_path: Any) -> None:
