@@ -15,7 +15,7 @@ import pytest
 import llmscope
 from llmscope import RoutePolicy, VirtualClock
 from llmscope.gateway.provider import contract
-from tests.llmscope.gateway.scripted_vendor import ScriptedVendor, Then
+from tests.llmscope.gateway.scripted_vendor import ScriptedVendor, Then, patience_seconds
 from tests.llmscope.gateway.vendors import VENDORS, Vendor
 from tests.llmscope.scripted import events
 
@@ -61,7 +61,7 @@ async def test_an_answer_that_does_not_arrive_may_have_been_billed(
     script = ScriptedVendor(
         half, then, status=200 if answered == "half" else None, content_type="application/json"
     )
-    async with script.running() as server, routed(vendor, server.base_url, 0.2):
+    async with script.running() as server, routed(vendor, server.base_url, patience_seconds(then)):
         server.go_on.set()
         event = await the_line_of_a_failure(log)
         assert len(server.requests) == 2  # it was worth another attempt

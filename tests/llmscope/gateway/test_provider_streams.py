@@ -9,7 +9,7 @@ import pytest
 
 from llmscope import AnswerFailed, InputUsage, ProviderResponse
 from llmscope.gateway.provider import sdk
-from tests.llmscope.gateway.scripted_vendor import ScriptedVendor, Then
+from tests.llmscope.gateway.scripted_vendor import ScriptedVendor, Then, patience_seconds
 from tests.llmscope.gateway.vendors import PIECES, VENDORS, Vendor
 
 pytestmark = pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
@@ -114,7 +114,7 @@ async def test_twin_a_stream_that_does_not_close_its_response_leaves_the_vendor_
 @pytest.mark.parametrize("then", [Then.END, Then.CLOSE, Then.RESET, Then.HANG])
 async def test_a_stream_cut_in_the_middle_is_a_failure_after_its_pieces(vendor: Vendor, then: Then) -> None:
     async with ScriptedVendor(vendor.cut_stream(), then).running() as server:
-        provider = vendor.make(server.base_url, 0.3)
+        provider = vendor.make(server.base_url, patience_seconds(then))
         text, error = await items_until_failure(provider, vendor, server)
         assert text == "Hello there"
         assert provider.categorize_error(error) == ("timeout" if then is Then.HANG else "transient_error")
@@ -130,7 +130,7 @@ async def test_a_connection_that_breaks_before_anything_came_may_have_been_bille
 ) -> None:
     async with ScriptedVendor([], then, status=None).running() as server:
         server.go_on.set()
-        provider = vendor.make(server.base_url, 0.3)
+        provider = vendor.make(server.base_url, patience_seconds(then))
         for call in (provider.complete("Hi", vendor.model, 64), all_items(provider, vendor)):
             with pytest.raises(Exception) as raised:  # noqa: PT011  the vendor's own class
                 await call

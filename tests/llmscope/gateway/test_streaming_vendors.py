@@ -15,7 +15,7 @@ from werkzeug import Response
 
 import llmscope
 from llmscope import RoutePolicy, VirtualClock, stream_llm
-from tests.llmscope.gateway.scripted_vendor import ScriptedVendor, Then
+from tests.llmscope.gateway.scripted_vendor import ScriptedVendor, Then, patience_seconds
 from tests.llmscope.gateway.vendors import PIECES, VENDORS, Vendor
 from tests.llmscope.scripted import events
 
@@ -80,7 +80,7 @@ async def test_a_stream_cut_by_the_vendor_costs_what_was_received(
 
     async with (
         ScriptedVendor(vendor.cut_stream(), then).running() as server,
-        routed(vendor, server.base_url, 0.3, retries=2),
+        routed(vendor, server.base_url, patience_seconds(then), retries=2),
     ):
         with pytest.raises(Exception):  # noqa: B017, PT011  the vendor's own class
             await reader()
@@ -175,7 +175,7 @@ async def test_a_connection_lost_before_the_first_piece_has_no_known_cost(
     clock = VirtualClock(START)
     async with (
         ScriptedVendor([], then, status=None).running() as server,
-        routed(vendor, server.base_url, 0.2, retries=1),
+        routed(vendor, server.base_url, patience_seconds(then), retries=1),
     ):
         server.go_on.set()
         with pytest.raises(Exception):  # noqa: B017, PT011  the vendor's own class
