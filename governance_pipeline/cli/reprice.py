@@ -8,14 +8,21 @@ from typing import Literal
 
 import click
 
+from governance_pipeline.cli.named_logs import (
+    NAMED_FILE,
+    look_for,
+    say_as_of,
+    say_rejected,
+    since_option,
+)
 from governance_pipeline.cli.output import Format, format_option, print_rows, say
 
 
 @click.command(short_help="Show as-billed against repriced costs.")
-@click.option("--since", help="Only the last 90m, 24h or 7d of the logs, or from an instant on.")
+@since_option
 @click.option(
     "--prices",
-    type=click.Path(path_type=Path, readable=False),
+    type=NAMED_FILE,
     help="A price list (YAML) that beats the built-in prices.",
 )
 @click.option(
@@ -23,7 +30,7 @@ from governance_pipeline.cli.output import Format, format_option, print_rows, sa
 )
 @click.option(
     "--telemetry",
-    type=click.Path(path_type=Path, readable=False),
+    type=NAMED_FILE,
     help="Reprice this telemetry log (JSON Lines, gzip too) instead.",
 )
 @format_option
@@ -48,8 +55,7 @@ def reprice(
     book = price_book() if prices is None else price_book().with_list(read_price_list(prices))
     with ExitStack() as stack:
         if telemetry is not None:
-            if not telemetry.exists():
-                say(f"{telemetry}: there is no such file; it is taken as empty.")
+            look_for(telemetry)
             facts = stack.enter_context(facts_at_hand.facts_of_logs([telemetry], [], complete=True))
         else:
             facts = stack.enter_context(facts_at_hand.facts_at_hand(settings))
@@ -59,10 +65,7 @@ def reprice(
             f"Nothing is published in {settings.answers_path} yet (`governance materialize` does that): "
             f"repriced from {settings.telemetry_path}."
         )
+    say_rejected(facts.rejected_lines)
     print_rows(repriced.columns, repriced.rows, form)
     say(repriced.sentence)
-    if facts.as_of is not None:
-        since_words = ""
-        if repriced.since is not None:
-            since_words = f", requests since {repriced.since:%Y-%m-%d %H:%M:%S} UTC"
-        say(f"As of {facts.as_of:%Y-%m-%d %H:%M:%S} UTC, the logs' latest event{since_words}.")
+    say_as_of(facts.as_of, repriced.since)

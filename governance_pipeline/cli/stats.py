@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from governance_pipeline.cli.named_logs import (
+    NAMED_FILE,
+    look_for,
+    say_as_of,
+    say_rejected,
+    since_option,
+)
 from governance_pipeline.cli.output import Format, format_option, print_rows, say
-from governance_pipeline.wording import counted
 
 if TYPE_CHECKING:
     from governance_pipeline.monitor import Monitor
@@ -18,10 +24,10 @@ _RULE = "=" * 60
 
 
 @click.command(short_help="Show requests, cost, latency and circuit of each provider.")
-@click.option("--since", help="Only the last 90m, 24h or 7d of the log, or from an instant on.")
+@since_option
 @click.option(
     "--telemetry",
-    type=click.Path(path_type=Path, readable=False),
+    type=NAMED_FILE,
     help="Look at this telemetry log (JSON Lines, gzip too) instead.",
 )
 @format_option
@@ -34,8 +40,7 @@ def stats(since: str | None, telemetry: Path | None, form: Format) -> None:
     from governance_pipeline.settings import Settings  # noqa: PLC0415
 
     if telemetry is not None:
-        if not telemetry.exists():
-            say(f"{telemetry}: there is no such file; it is taken as empty.")
+        look_for(telemetry)
         seen = monitor([telemetry], since=since, complete=True)
     else:
         seen = monitor(Settings.from_environment().logs["telemetry"], since=since)
@@ -46,12 +51,8 @@ def stats(since: str | None, telemetry: Path | None, form: Format) -> None:
             click.echo(line)
     if not seen.request_count:
         say("There was no traffic." if seen.since is None else "There was no traffic in that time.")
-    if seen.rejected_lines:
-        rejected = counted(seen.rejected_lines, "line is no log line", "lines are no log lines")
-        say(f"{rejected} of ours and {'counts' if seen.rejected_lines == 1 else 'count'} for nothing.")
-    if seen.as_of is not None:
-        since_words = "" if seen.since is None else f", requests since {seen.since:%Y-%m-%d %H:%M:%S} UTC"
-        say(f"As of {seen.as_of:%Y-%m-%d %H:%M:%S} UTC, the log's latest event{since_words}.")
+    say_rejected(seen.rejected_lines)
+    say_as_of(seen.as_of, seen.since)
 
 
 def in_words(seen: Monitor) -> Iterator[str]:

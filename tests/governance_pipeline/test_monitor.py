@@ -145,7 +145,8 @@ def test_since_and_another_file(settings: Settings, run: Callable[..., Said], tm
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--since", "soon"], ["--frmat", "json"], ["--format", "xml"], ["openai"]]
+    "arguments",
+    [["--since", "soon"], ["--frmat", "json"], ["--format", "xml"], ["openai"], ["--telemetry", "."]],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     arguments: list[str], settings: Settings, run: Callable[..., Said]

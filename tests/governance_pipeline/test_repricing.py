@@ -318,6 +318,8 @@ def test_the_command_shows_it_and_rewrites_nothing(
         (["--by", "colour"], "colour"),
         (["--prices", "gone.yaml"], "gone.yaml"),
         (["--prices", "bad.yaml"], "bad.yaml"),
+        (["--prices", "."], "price list"),
+        (["--telemetry", "."], "no file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
