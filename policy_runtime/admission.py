@@ -12,13 +12,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import EventLogError
+from llmscope.timestamps import parse_micros
 from policy_runtime.billing import AdmittedCall, bill_line, failure_line
 from policy_runtime.errors import AlreadySettled, NotEntered, UnknownRequest
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from policy_runtime.asking import Ask
     from policy_runtime.decision_record import DecisionRecord
     from policy_runtime.gate import PolicyRuntime
+    from policy_runtime.ledger import Held
 
 logger = logging.getLogger("policy_runtime")
 
@@ -166,13 +170,23 @@ class Admission:
         )
         self._write(line)
 
-    def extend(self, seconds: float) -> None:
+    def extend(self, seconds: float) -> datetime:
         """Have the reservation lapse `seconds` from now instead, for a call that takes longer.
 
+        Returns when it lapses: one longest window of the policy after the admission at the latest.
+
         Raises:
-            ValueError: longer than the policy's longest window.
+            AlreadySettled: there is nothing left to hold.
+            ValueError: longer than the policy's longest window, or that much time has passed.
         """
-        self._gate.extend(self.request_id, seconds, may_wait=not self._on_loop)
+        record = self.decision
+        if self._settled:
+            raise AlreadySettled(f"request {record.request_id} is settled already")
+        admitted_us = parse_micros(str(record.timestamp))
+        expires_us = parse_micros(str(record.reservation_expires_at))
+        return self._gate.prolong(
+            self.request_id, admitted_us, expires_us, seconds, may_wait=not self._on_loop
+        )
 
     def _settle_failure(self, exc: BaseException) -> None:
         self._write(failure_line(self._admitted(), exc, self._gate.clock.now(), self._elapsed_ms()))
@@ -213,8 +227,12 @@ class Admission:
         )
 
 
-def settle_held(gate: PolicyRuntime, request_id: str, **bill: Any) -> None:
-    """Append the bill of a request that any process admitted; see `PolicyRuntime.settle`."""
+def admitted_somewhere(gate: PolicyRuntime, request_id: str) -> Held:
+    """The reservation of a request that any process admitted.
+
+    Raises:
+        AlreadySettled, UnknownRequest.
+    """
     held, settled = gate.held(request_id)
     if settled:
         raise AlreadySettled(f"request {request_id} is settled already")
@@ -223,7 +241,12 @@ def settle_held(gate: PolicyRuntime, request_id: str, **bill: Any) -> None:
             f"no admission of request {request_id!r} is known: it was denied, never admitted, or admitted "
             "before the longest window of the policy"
         )
-    decided = held.admitted
+    return held
+
+
+def settle_held(gate: PolicyRuntime, request_id: str, **bill: Any) -> None:
+    """Append the bill of a request that any process admitted; see `PolicyRuntime.settle`."""
+    decided = admitted_somewhere(gate, request_id).admitted
     admitted = AdmittedCall(request_id, decided.labels, decided.model, decided.model_tier)
     line = bill_line(admitted, gate.clock.now(), **bill)
     gate.telemetry_writer.append(line, unlocked_after_timeout=True)

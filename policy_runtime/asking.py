@@ -82,6 +82,27 @@ def new_request_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
+def extended_until(policy: Policy, admitted_us: int, expires_us: int, now_us: int, seconds: float) -> int:
+    """When a reservation lapses that is to last `seconds` from now: one longest window after the admission
+    at the latest, which is as far as every gate follows it. Instants in microseconds since 1970.
+
+    Args:
+        expires_us: when it would have lapsed by its decision.
+
+    Raises:
+        ValueError: `seconds` is not positive or longer than the longest window, or that much time has passed
+            since the admission.
+    """
+    check_ttl(policy, seconds)
+    latest_us = admitted_us + policy.longest_window_us
+    if now_us >= latest_us:
+        raise ValueError(
+            f"the request was admitted {(now_us - admitted_us) / MICROS:.0f} s ago, and no reservation lasts "
+            f"longer than the policy's longest window, {policy.longest_window_us / MICROS:.0f} s"
+        )
+    return min(now_us + round(seconds * MICROS), max(expires_us, latest_us))
+
+
 def check_ttl(policy: Policy, seconds: float) -> None:
     """Refuse a reservation that a gate starting later would not find.
 

@@ -16,10 +16,10 @@ from llmscope.clock import Clock, SystemClock
 from llmscope.context import LLMRequestContext
 from llmscope.event_log import LogWriter
 from llmscope.gateway.policies import AUTO_MODEL, get_model_for_tier, get_route_policy
-from llmscope.timestamps import MICROS, to_micros
+from llmscope.timestamps import from_micros, to_micros
 from policy_runtime import records
-from policy_runtime.admission import Admission, settle_held
-from policy_runtime.asking import Ask, ask_of, check_ttl
+from policy_runtime.admission import Admission, admitted_somewhere, settle_held
+from policy_runtime.asking import Ask, ask_of, extended_until
 from policy_runtime.billing import load_what_billing_needs
 from policy_runtime.deciding import Decider
 from policy_runtime.errors import PolicyFileError
@@ -28,6 +28,8 @@ from policy_runtime.settings import Settings
 from policy_runtime.verdict import Verdict, verdict_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from llmscope.gateway.client import GatewayResult
     from policy_runtime.decision_record import DecisionRecord
     from policy_runtime.ledger import Held
@@ -215,6 +217,19 @@ class PolicyRuntime:
         """
         settle_held(self, request_id, **bill)
 
+    def extend(self, request_id: str, seconds: float) -> datetime:
+        """Have the reservation of a request that this or another process admitted lapse `seconds` from now.
+
+        Returns when it lapses: one longest window of the policy after the admission at the latest.
+
+        Raises:
+            UnknownRequest: no admission of that id is known.
+            AlreadySettled: a known bill for it is in the log.
+            ValueError: longer than the policy's longest window, or that much time has passed.
+        """
+        admitted = admitted_somewhere(self, request_id).admitted
+        return self.prolong(request_id, admitted.timestamp_us, admitted.expires_us, seconds, may_wait=True)
+
     def live_windows(self) -> list[LiveWindow]:
         """Every budget and rate limit with something in it, as it stands now."""
         return self._decider.live_windows()
@@ -266,18 +281,19 @@ class PolicyRuntime:
             await asyncio.to_thread(self._take_up_policy_file)
         return await self._decider.decide_async(ask)
 
-    def extend(self, request_id: str, seconds: float, *, may_wait: bool = True) -> int:
-        """Have a reservation lapse `seconds` from now; the new expiry in microseconds.
+    def prolong(
+        self, request_id: str, admitted_us: int, expires_us: int, seconds: float, *, may_wait: bool
+    ) -> datetime:
+        """`extend` for who knows when the request was admitted and would lapse.
 
         Args:
             may_wait: for the lock, as decisions do; on an event loop the line is written without it
                 if it is taken at this instant.
         """
-        check_ttl(self.policy, seconds)
         now_us = self._now_us()
-        expires_us = now_us + round(seconds * MICROS)
-        self._decider.note(records.reservation_extended(request_id, expires_us, now_us), may_wait=may_wait)
-        return expires_us
+        until_us = extended_until(self.policy, admitted_us, expires_us, now_us, seconds)
+        self._decider.note(records.reservation_extended(request_id, until_us, now_us), may_wait=may_wait)
+        return from_micros(until_us)
 
     def catch_up(self) -> None:
         """Fold what is new outside the lock, if no other thread is at it."""

@@ -99,6 +99,7 @@ def enter(gate: PolicyRuntime) -> Callable[[], Awaitable[None]]:
 async def test_a_loop_ticks_on_while_a_thread_has_the_gate_longer_than_the_lock_timeout(
     gate: PolicyRuntime, tmp_path: Path
 ) -> None:
+    gate.live_windows()  # it has read the logs: a start is waited for, however long it takes
     assert await ticks_while_held(gate._decider._log.mutex, enter(gate)) == TICKS
     (decision,) = [line for line in read_lines(tmp_path / "d.jsonl") if "event" not in line]
     assert decision["state_reason"] == "lock"

@@ -396,6 +396,42 @@ def test_an_extended_reservation_holds_in_every_process(make_gate: Any, clock: V
     assert [g.live_windows()[0].reserved for g in (gate, other)] == [0, 0]
 
 
+def test_an_extension_ends_one_longest_window_after_the_admission_and_says_so(
+    make_gate: Any, clock: VirtualClock, tmp_path: Path
+) -> None:
+    gate = make_gate(policy(budget(1.0)))  # hourly
+    began = clock.now()
+    with gate.admit(**ASK) as admission:
+        assert admission.extend(1800) == began + timedelta(seconds=1800)
+        clock.advance(1800)
+        assert admission.extend(3000) == began + timedelta(seconds=3600)
+        clock.advance(1799)
+        assert gate.live_windows()[0].reserved == WORST_CASE_USD
+        assert gate.extend(admission.request_id, 900) == began + timedelta(seconds=3600)
+        clock.advance(1)
+        assert [window.reserved for window in gate.live_windows()] == [0]
+        for extend in (admission.extend, lambda seconds: gate.extend(admission.request_id, seconds)):
+            with pytest.raises(ValueError, match="3600 s ago"):
+                extend(60)
+    said = [line for line in read_lines(tmp_path / "d.jsonl") if line.get("event") == "reservation_extended"]
+    latest = (began + timedelta(seconds=3600)).isoformat(timespec="microseconds")
+    assert [line["reservation_expires_at"] for line in said][1:] == [latest] * 2
+
+
+def test_nothing_is_extended_that_is_settled_or_unknown(make_gate: Any) -> None:
+    gate = make_gate(policy(budget(1.0)))
+    with gate.admit(**ASK) as admission:
+        admission.settle(cost_usd=0.001)
+        with pytest.raises(AlreadySettled):
+            admission.extend(60)
+    with pytest.raises(AlreadySettled):
+        gate.extend(admission.request_id, 60)
+    with pytest.raises(UnknownRequest):
+        gate.extend("never-admitted", 60)
+    with gate.admit(**ASK) as admission, pytest.raises(ValueError, match="longest window"):
+        admission.extend(3601)
+
+
 def test_an_unpriced_model_is_degraded_and_reserves_the_recent_mean(make_gate: Any, tmp_path: Path) -> None:
     gate = make_gate(policy(budget(1.0)))
     with gate.admit(**ASK, model="in-house-7b") as admission:
