@@ -27,6 +27,12 @@ _LOOK_ALIKES = str.maketrans(
     "аеорсухіјѕԁһԛԝьвмнткгпα" "ορενικτυχηωβγμγɡɩօսոհցѵ",
     "aeopcyxijsdhqwbbmhtkrnaopevikruxnwbyuygiouuhgv",
 )  # fmt: skip
+_NEAR_LATIN = re.compile("[\u0251-\u058f]")
+# What takes no room: accents that stand apart after decomposition, joiners and other marks of format, tags.
+_UNSEEN = re.compile(
+    "[\u00ad\u0300-\u036f\u061c\u115f\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0000-\U000e01ef]+"
+)
 
 
 class PromptInjectionGuard:
@@ -91,13 +97,8 @@ def plain_letters(text: str) -> str:
     """`text` in small letters, without accents, invisible characters and letters that only look Latin."""
     if text.isascii():
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text)
-    visible = "".join(
-        character
-        for character in decomposed
-        if character.isascii() or unicodedata.category(character) not in {"Cf", "Mn", "Me"}
-    )
-    return visible.lower().translate(_LOOK_ALIKES)
+    plain = _UNSEEN.sub("", unicodedata.normalize("NFKD", text)).lower()
+    return plain.translate(_LOOK_ALIKES) if _NEAR_LATIN.search(plain) else plain
 
 
 def _own_pattern(expression: str) -> InjectionPattern:

@@ -39,15 +39,15 @@ class InjectionPattern:
 _WORDS = r"(?:[\w'-]+,? ){0,%d}"
 _VERBS = (
     "ignore", "ignoring", "disregard", "forget", "override", "overrule", "bypass", "discard", "neglect",
-    "do not follow", "don't follow", "stop following", "pay no attention to", "do not obey",
+    "not follow", "don't follow", "stop following", "no attention to", "not obey", "don't obey",
 )  # fmt: skip
 _RULES = r"(?:instructions?|directions|directives?|rules?|guidelines?|prompts?|commands?|orders|constraints|restrictions|policies|guardrails|programming|training)"
 _BEFORE = r"(?:all|any|every|previous|prior|above|earlier|preceding|foregoing|your|initial|original|existing|current|system|safety|developer|these|those)"
 _SECRET = (
     r"(?:system (?:prompt|message|instructions?)|initial (?:prompt|instructions)|original (?:prompt|instructions)"
     r"|hidden (?:prompt|instructions|rules)|secret (?:prompt|instructions|rules)|pre-?prompt"
-    r"|developer (?:prompt|message|instructions)|your (?:exact |full |own |entire )?(?:prompt|instructions)"
-    r"(?! (?:for|on|to|about|regarding|how|as))|(?:prompt|instructions|text|words|everything|sentences?) above)"
+    r"|developer (?:prompt|message|instructions)|(?:exact |full |all )instructions you (?:were|have been|got|received)|your (?:exact |full |own |entire )?(?:prompt|instructions)"
+    r"(?! (?:for|on|to|about|regarding|how|as))|(?:prompt|instructions) above)"
 )
 
 
@@ -62,13 +62,9 @@ PATTERNS = (
     _said(
         "override",
         1.0,
-        rf"\b(?:{'|'.join(_VERBS)}) {_WORDS % 3}{_BEFORE} {_WORDS % 4}{_RULES}\b",
-        *_VERBS,
-    ),
-    _said(
-        "override_everything",
-        1.0,
-        rf"\b(?:{'|'.join(_VERBS)}) (?:everything|anything|all|whatever|what) {_WORDS % 4}"
+        rf"\b(?:{'|'.join(_VERBS)}) {_WORDS % 3}{_BEFORE} {_WORDS % 4}{_RULES}\b"
+        rf"|\b(?:{'|'.join(_VERBS)}) (?:the |your |any )?(?:system|developer) (?:message|prompt)\b"
+        rf"|\b(?:{'|'.join(_VERBS)}) (?:everything|anything|all|whatever|what) {_WORDS % 4}"
         r"(?:above|before|told|previously|earlier|prior to this)\b",
         *_VERBS,
     ),
@@ -105,9 +101,10 @@ PATTERNS = (
         "reveal",
         1.0,
         r"\b(?:reveal|show|print|output|display|repeat|recite|expose|disclose|leak|tell me|give me|share|"
-        rf"write (?:out|down)|return|dump|summari[sz]e|translate|copy|paste|send me|post|list) {_WORDS % 5}{_SECRET}",
-        "system prompt", "system message", "system instruction", "initial ", "original ", "hidden ", "secret ",
-        "prompt", "developer ", "your ", " above",
+        rf"write (?:out|down)|return|dump|summari[sz]e|translate|copy|paste|send me|post|list) {_WORDS % 5}{_SECRET}"
+        r"|\b(?:repeat|print|output|recite|dump|copy) (?:back )?(?:all )?(?:of )?(?:the )?(?:text|words|everything|sentences?)"
+        r" (?:above|before this)\b",
+        "prompt", "message", "instructions", "rules", " above", "before this",
     ),
     _said(
         "ask_for_prompt",
@@ -115,14 +112,14 @@ PATTERNS = (
         r"\bwhat (?:is|are|was|were|does|do|did) (?:in )?(?:your|the) (?:system|initial|original|hidden|secret|exact|"
         r"full|developer|first|underlying) (?:system )?(?:prompts?|instructions?|messages?|rules|directives)\b"
         r"|\bwhat (?:were you told|instructions (?:were you|have you been) given|is your prompt|does your prompt say)\b",
-        "what ",
+        "prompt", "instruction", "what were you told", "message", "rules", "directives",
     ),
     _said("control_token", 1.0, r"<\|[a-z_]{2,24}\|>|\[/?inst\]|<</?sys>>", "<|", "[inst]", "[/inst]", "<<"),
     _said(
         "fake_end",
         1.0,
         r"\b(?:begin|start|end) (?:of )?(?:the )?(?:system|new|real|actual|admin) (?:prompt|instructions?|message)\b",
-        "begin", "start", "end ",
+        "prompt", "instruction", "message",
     ),
     _said(
         "conceal",
@@ -135,8 +132,8 @@ PATTERNS = (
         "send_secrets",
         0.8,
         rf"\b(?:send|forward|email|post|exfiltrate|upload|leak|append|transmit) {_WORDS % 6}"
-        r"(?:api[ -]?keys?|passwords?|credentials|chat history|conversation(?: history)?|secrets?|tokens?|context)\b",
-        "api", "password", "credential", "history", "conversation", "secret", "token", "context",
+        r"(?:api[ -]?keys?|passwords?|credentials|chat history|conversation(?: history)?|secrets?|access tokens?)\b",
+        "api", "password", "credential", "history", "conversation", "secret", "access token",
     ),
     _said(
         "new_persona",
@@ -152,8 +149,8 @@ PATTERNS = (
         r"filters?|censorship|limitations|guardrails|warnings|disclaimers|refusing|refusal)|no (?:ethical|moral|content|"
         r"safety) (?:guidelines|limits|restrictions|filters?|considerations)|hypothetical(?:ly)? .{0,40}(?:no rules|"
         r"not bound)|jailbreak\w*|unfiltered|uncensored)\b",
-        "no longer", "without", "no ethical", "no moral", "no content", "no safety", "hypothetical", "jailbreak",
-        "unfiltered", "uncensored",
+        "no longer", "restriction", "filter", "censor", "limit", "guardrail", "warning", "disclaimer", "refus",
+        "guideline", "considerations", "hypothetical", "jailbreak",
     ),
     _said(
         "new_instructions",

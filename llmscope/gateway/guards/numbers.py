@@ -131,6 +131,8 @@ def _phone_behind_its_word(text: str, match: re.Match[str]) -> int | None:
 _ENDS = r"(?!\w)(?![.:-][0-9])"
 _SSN_NUMBER = r"(?!000|666|9)[0-9]{{3}}{0}(?!00)[0-9]{{2}}{1}(?!0000)[0-9]{{4}}"
 _LEFT: dict[PiiKind, str] = {"card": _NOT_DECIMALS, "ssn": _NOT_A_REST, "phone": _BEGINS}
+# A leading 0 says little where other digits stand before it: in the middle of an account, or of a row.
+_ALONE = r"(?<![0-9][ \u00a0])"
 _EXCHANGE = rf"[ ./{_HYPHEN}]"
 
 
@@ -158,7 +160,9 @@ _SHAPES = (
     _shape("ssn", _SSN_NUMBER.format(r"[ .\-]?", r"[ .\-]?") + r"(?!\w)", _ssn_behind_its_word),
     # With a country code, the trunk prefix in brackets allowed: +49 (0)30 1234567.
     _shape("phone", rf"\(?\+[1-9]{_MORE}{{7,14}}(?!\w)", _of_length(8, 15)),
-    _shape("phone", rf"00[1-9][0-9]{{0,2}}{_SEPARATOR}\(?[0-9]{_MORE}{{6,12}}(?!\w)", _of_length(10, 17)),
+    _shape(
+        "phone", rf"{_ALONE}00[1-9][0-9]{{0,2}}{_SEPARATOR}\(?[0-9]{_MORE}{{6,12}}(?!\w)", _of_length(10, 17)
+    ),
     # North America: area and exchange begin with 2 to 9.
     _shape(
         "phone",
@@ -175,7 +179,7 @@ _SHAPES = (
     # A leading 0 and groups: 020 7946 0958, 06.12.34.56.78, 0171-1234567.
     _shape(
         "phone",
-        rf"0[1-9][0-9]{{0,4}}{_SEPARATOR}[0-9]{{2,8}}(?:{_SEPARATOR}[0-9]{{2,5}}){{0,4}}{_ENDS}",
+        rf"{_ALONE}0[1-9][0-9]{{0,4}}{_SEPARATOR}[0-9]{{2,8}}(?:{_SEPARATOR}[0-9]{{2,5}}){{0,4}}{_ENDS}",
         _national,
     ),
     # India 98765 43210; China 138 1234 5678.
