@@ -71,6 +71,11 @@ class SdkProvider(ProviderBase):
 
     Its clients are made at the first call of each event loop (a connection pool belongs to its loop),
     with the SDK's own retries off: they would multiply with the gateway's.
+
+    Args:
+        api_key: instead of the one in the environment.
+        base_url: instead of the vendor's own address.
+        timeout_seconds: for connecting, and between any two pieces of what is received.
     """
 
     _sdk_name: str

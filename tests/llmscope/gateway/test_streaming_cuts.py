@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import types
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -257,3 +259,15 @@ async def leave_by_break_at_once() -> None:
     async with stream_llm(PROMPT, "cheap", "/s") as stream:
         async for _ in stream:
             break
+
+
+@pytest.mark.parametrize("way", list(WAYS_TO_LEAVE))
+async def test_neither_prompt_nor_answer_is_written_anywhere(
+    way: str, log: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with contextlib.suppress(asyncio.CancelledError):
+        await test_a_stream_that_is_left_costs_its_input_and_what_was_received(way, log)
+    for text in (PROMPT, "blue", WORDS[1].strip(), WORDS[2].strip()):
+        assert text not in log.read_text()
+        assert text not in caplog.text
