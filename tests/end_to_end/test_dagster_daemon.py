@@ -1,52 +1,222 @@
-"""The daemon itself: lines appended to a log become a run, answers and an alert, with nobody's help."""
+"""One `dagster dev` for both claims: lines appended to a log become a run, answers and an alert, with nobody's
+help; and everything at once on one warehouse (the daemon's runs, a second materialisation, `governance ask`,
+readers in a loop, a growing log) fails nobody and keeps no reader waiting.
+
+A bounded version runs always; GOVERNANCE_SLOW=1 keeps the crowd up for a minute, with a third materialisation.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from dagster import DagsterInstance
 
 from governance_pipeline.alerts import read_alerts
+from governance_pipeline.answers import ask
+from governance_pipeline.dagster_home import open_instance
 from governance_pipeline.publish import current_manifest
 from governance_pipeline.settings import Settings
 from tests.end_to_end.dagster_services import dagster_dev, wait_until
-from tests.governance_pipeline.refresh_logs import append_cost_spike, settings_in, write_cost_history
+from tests.governance_pipeline.refresh_logs import (
+    append,
+    append_cost_spike,
+    settings_in,
+    telemetry_line,
+    write_cost_history,
+)
+
+SLOW = bool(os.environ.get("GOVERNANCE_SLOW"))
+# In the bounded version each goes on until it has done what it began in this time.
+SECONDS = 60 if SLOW else 3
+GOVERNANCE = Path(sys.executable).with_name("governance")
+QUESTION = "cost_by_tenant_and_feature"
+SENSOR_NAME_TAG = "dagster/sensor_name"
+HISTORY_HOURS = 8
 
 
-def published_rows(settings: Settings) -> int:
-    manifest = current_manifest(settings.answers_path)
-    return 0 if manifest is None else sum(day.rows for day in manifest.days.values())
+class Daemon:
+    """A home with eight quiet hours of logs, and the services around it."""
+
+    def __init__(self, settings: Settings, output: Path) -> None:
+        self.settings = settings
+        self._output = output
+
+    def said(self) -> str:
+        """All that the services have said so far."""
+        return self._output.read_text(errors="replace")
+
+    def said_lately(self) -> str:
+        return self.said()[-8000:]
+
+    def published_rows(self) -> int:
+        manifest = current_manifest(self.settings.answers_path)
+        return 0 if manifest is None else sum(day.rows for day in manifest.days.values())
 
 
-@pytest.mark.timeout(180)
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """`dagster dev`, from the logs of a quiet morning to their first answers."""
+    folder = tmp_path_factory.mktemp("daemon")
+    settings = settings_in(folder / "home")
+    write_cost_history(settings, HISTORY_HOURS)
+    running = Daemon(settings, folder / "dagster.log")
+    with dagster_dev(settings, folder / "dagster.log"):
+        wait_until(lambda: running.published_rows() == 96, 90, running.said_lately)
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_complained_of(daemon: Daemon) -> Iterator[None]:
+    """What the services say while a test runs; what they say when they are interrupted is their affair."""
+    before = len(daemon.said())
+    yield
+    spoken = daemon.said()[before:]
+    for word in ("Traceback", "Warning"):
+        assert word not in spoken, spoken[max(0, spoken.index(word) - 1500) :][:6000]
+
+
+@pytest.mark.timeout(240)
 def test_lines_appended_under_dagster_dev_become_answers_and_one_alert(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = settings_in(tmp_path / "home")
-    output = tmp_path / "dagster.log"
-
-    def said() -> str:
-        return output.read_text(errors="replace")[-8000:]
-
-    end = write_cost_history(settings)
-    with dagster_dev(settings, output):
-        wait_until(lambda: published_rows(settings) == 96, 90, said)
-        assert read_alerts(settings.alerts_path) == []  # twin: without a spike the daemon says nothing
-
-        appended = time.monotonic()
-        append_cost_spike(settings, end + 60)
-        wait_until(lambda: published_rows(settings) == 136, 60, said)
-        answered = time.monotonic() - appended
-        wait_until(lambda: len(read_alerts(settings.alerts_path)) == 1, 30, said)
-        alerted = time.monotonic() - appended
-        spoken = output.read_text(errors="replace")  # before the interrupt that ends it, which it may tell of
-    [line] = settings.alerts_path.read_text().splitlines()
+    alerts_path = daemon.settings.alerts_path
+    assert read_alerts(alerts_path) == []  # twin: without a spike the daemon says nothing
+    appended = time.monotonic()
+    append_cost_spike(daemon.settings, HISTORY_HOURS * 3600 + 60)
+    wait_until(lambda: daemon.published_rows() == 136, 60, daemon.said_lately)
+    answered = time.monotonic() - appended
+    wait_until(lambda: len(read_alerts(alerts_path)) == 1, 30, daemon.said_lately)
+    alerted = time.monotonic() - appended
+    [line] = alerts_path.read_text().splitlines()
     alert = json.loads(line)
     assert alert["type"] == "llm_governance.cost_anomaly"
     assert alert["subject"] == "feature:search"
-    assert "Traceback" not in spoken, spoken
-    assert "Warning" not in spoken, spoken
     with capsys.disabled():
         print(f"\n  line to published answer {answered:.1f} s, to alert {alerted:.1f} s under dagster dev")
+
+
+class Crowd:
+    """What several threads do until time is over, and what went wrong."""
+
+    def __init__(self, seconds: float) -> None:
+        self.deadline = time.monotonic() + seconds
+        self.complaints: list[str] = []
+        self.rounds: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def repeat(self, what: str, act: Callable[[], str]) -> None:
+        while time.monotonic() < self.deadline:
+            complaint = act()
+            with self._lock:
+                self.rounds[what] = self.rounds.get(what, 0) + 1
+                if complaint:
+                    self.complaints.append(f"{what}: {complaint}")
+
+
+def spent_and_counted(settings: Settings) -> tuple[Decimal, int]:
+    answer = ask(QUESTION, settings)
+    at = {name: place for place, name in enumerate(answer.columns)}
+    return (
+        sum((row[at["total_cost_usd"]] for row in answer.rows), Decimal(0)),
+        sum(row[at["request_count"]] for row in answer.rows),
+    )
+
+
+def command(settings: Settings, *words: str) -> str:
+    """Run `governance`; what it says when it does not succeed."""
+    done = subprocess.run(
+        [str(GOVERNANCE), *words],
+        env={**os.environ, "GOVERNANCE_HOME": str(settings.home)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return (
+        "" if done.returncode == 0 else f"exit {done.returncode}: {done.stdout[-500:]} {done.stderr[-2000:]}"
+    )
+
+
+def paused(act: Callable[[], str]) -> str:
+    """Act, then leave the two cores to the others for a second."""
+    complaint = act()
+    time.sleep(1)
+    return complaint
+
+
+def runs_of(instance: DagsterInstance, *, sensors: bool) -> list[tuple[float, float]]:
+    """When each run of a sensor, or of the command, began and ended; one under way ends after all others."""
+    return [
+        (record.start_time, record.end_time or math.inf)
+        for record in instance.get_run_records()
+        if record.start_time is not None and (SENSOR_NAME_TAG in record.dagster_run.tags) == sensors
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_ui_sensors_several_materialisations_and_readers_work_at_once(
+    daemon: Daemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = daemon.settings
+    _, already = spent_and_counted(settings)
+    lines, slowest, last = [0], [0.0], [already]
+
+    def grow() -> str:
+        append(settings.telemetry_path, telemetry_line(900_000 + lines[0], 40_000 + lines[0], 0.001))
+        lines[0] += 1
+        time.sleep(0.05)
+        return ""
+
+    def read() -> str:
+        began = time.monotonic()
+        _, counted = spent_and_counted(settings)
+        slowest[0] = max(slowest[0], time.monotonic() - began)
+        back = f"{counted} requests after {last[0]}" if counted < last[0] else ""
+        last[0] = counted
+        time.sleep(0.1)
+        return back
+
+    acts = {
+        "materialize": lambda: command(settings, "materialize"),
+        "ask": lambda: paused(lambda: command(settings, "ask", QUESTION)),
+        "read": read,
+        "grow": grow,
+    }
+    if SLOW:
+        acts["third materialize"] = acts["materialize"]
+    with open_instance(settings) as instance:
+        before = len(runs_of(instance, sensors=True))
+        grow()  # the log-growth sensor finds it at its next tick
+        wait_until(lambda: len(runs_of(instance, sensors=True)) > before, 60, daemon.said_lately)
+        crowd = Crowd(SECONDS)
+        with ThreadPoolExecutor(len(acts)) as threads:
+            for what, act in acts.items():
+                threads.submit(crowd.repeat, what, act).add_done_callback(lambda done: done.result())
+        assert crowd.complaints == []
+        everything = already + lines[0]
+        wait_until(lambda: spent_and_counted(settings)[1] == everything, 60, daemon.said_lately)
+        daemons, commands = runs_of(instance, sensors=True), runs_of(instance, sensors=False)
+    assert any(
+        begun < ended_other and begun_other < ended
+        for begun, ended in daemons
+        for begun_other, ended_other in commands
+    ), f"the daemon's runs {daemons} and the command's {commands} were never under way together"
+    assert set(crowd.rounds) == set(acts)
+    written = [json.loads(line) for line in settings.telemetry_path.read_text().splitlines()]
+    assert spent_and_counted(settings) == (
+        sum((Decimal(str(line["estimated_cost_usd"])) for line in written), Decimal(0)),
+        len(written),
+    )
+    with capsys.disabled():
+        print(f"\n  {crowd.rounds} in {SECONDS} s; slowest answer {slowest[0]:.2f} s")
