@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import anomalies, gate, gateway, routing, verdicts, warehouse  # noqa: F401  they register their benchmarks
+from benchmarks import anomalies, gate, gateway, guards, routing, verdicts, warehouse  # noqa: F401  they register their benchmarks
 from benchmarks.figures import run
 
 if __name__ == "__main__":
