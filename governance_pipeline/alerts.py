@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from governance_pipeline.errors import BadInput
 from governance_pipeline.wording import counted
 from llmscope.clock import Clock, SystemClock
 from llmscope.event_log import AdmissionLock, LogWriter, iter_lines, open_log, rotated_siblings
+from llmscope.strict_yaml import read_strict_yaml, validated
 from llmscope.timestamps import format_instant, parse_micros, to_micros
 
 SPEC_VERSION = "1.0"
@@ -158,16 +158,9 @@ def load_sinks(path: Path | None, environ: Mapping[str, str] | None = None) -> t
     if path is None:
         return ()
     environ = os.environ if environ is None else environ
-    try:
-        parsed = _SinksFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except OSError as exc:
-        raise BadInput(f"{path}: {exc.strerror}") from exc
-    except yaml.YAMLError as exc:
-        raise BadInput(f"{path}: not YAML: {exc}") from exc
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInput(f"{path}: {where}: {first['msg']}") from exc
+    kind = "an alerts file is a mapping with `sinks:`"
+    file = read_strict_yaml(path, kind=kind, refuse=BadInput, may_be_empty=True)
+    parsed = validated(file, _SinksFile, refuse=BadInput)
     return tuple(_resolved(path, sink, environ) for sink in parsed.sinks)
 
 

@@ -18,7 +18,6 @@ temporary tables. What does not: choosing the rule for a request, which `sql/mar
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 from collections.abc import Mapping
@@ -28,11 +27,12 @@ from typing import Annotated, Any
 
 import duckdb
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from governance_pipeline.errors import BadInput
 from governance_pipeline.sql_files import load_sql
 from llmscope.money import MAX_USD, quantise
+from llmscope.strict_yaml import parse_strict_yaml, validated
 
 UNTAGGED = "(untagged)"
 DEFAULT_THRESHOLD_USD = 0.05
@@ -160,25 +160,10 @@ def load_economics(source: str | os.PathLike[str] | Mapping[str, Any] | None) ->
 
 def parse_economics(text: str, source: str) -> Economics:
     """`load_economics` for the text of a file; `source` names it in messages."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as exc:
-        line = exc.problem_mark.line + 1 if exc.problem_mark else 1
-        raise BadInput(f"{source}:{line}: not valid YAML: {exc.problem or exc.context}") from exc
-    except yaml.YAMLError as exc:
-        raise BadInput(f"{source}: not valid YAML: {exc}") from exc
+    kind = f"economics is a mapping with {', '.join(EconomicsFile.model_fields)}"
+    file = parse_strict_yaml(text, source, kind=kind, refuse=BadInput, may_be_empty=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    if root is None:
-        return Economics(hash=digest, source=source)
-    _refuse_repeated_keys(root, source)
-    try:
-        return Economics(EconomicsFile.model_validate(data), digest, source)
-    except ValidationError as exc:
-        mistakes = [
-            f"{source}:{_line_of(root, error['loc'])}: {_explain(error, data)}" for error in exc.errors()
-        ]
-        raise BadInput("\n".join(mistakes)) from exc
+    return Economics(validated(file, EconomicsFile, refuse=BadInput), digest, source)
 
 
 def bind_economics(con: duckdb.DuckDBPyConnection, economics: Economics) -> None:
@@ -198,77 +183,3 @@ def bind_economics(con: duckdb.DuckDBPyConnection, economics: Economics) -> None
     insert_experiment = load_sql("marts/economics_insert_experiment")
     for experiment_id, experiment in economics.file.experiments.items():
         insert_experiment.execute(con, experiment_id=experiment_id, control_id=experiment.control)
-
-
-def _refuse_repeated_keys(node: yaml.Node, source: str) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise BadInput(
-                    f"{source}:{key.start_mark.line + 1}: the key {key.value!r} stands twice in one place: "
-                    "remove one of them"
-                )
-            seen.add(key.value)
-            _refuse_repeated_keys(value, source)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_repeated_keys(child, source)
-
-
-def _line_of(root: yaml.Node, location: tuple[str | int, ...]) -> int:
-    """The line of the deepest node on the way to `location` that is in the file."""
-    node, line = root, root.start_mark.line + 1
-    for part in location:
-        child: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, child = key.start_mark.line + 1, value
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            child = node.value[part]
-            line = child.start_mark.line + 1
-        if child is None:
-            break
-        node = child
-    return line
-
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "revenue": RevenueRule,
-    "experiments": Experiment,
-    "thresholds": Thresholds,
-    "thresholds.unsafe_routes": UnsafeRouteThresholds,
-    "thresholds.experiments": ExperimentThresholds,
-}
-
-
-def _explain(error: Any, data: Any) -> str:
-    location, found = error["loc"], error.get("input")
-    key = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        model = _model_at(location[:-1])
-        possible = sorted(model.model_fields)
-        close = difflib.get_close_matches(str(location[-1]), possible, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        return f"unknown key {key!r}.{hint} Possible here: {', '.join(possible)}."
-    if error["type"] == "missing":
-        return f"`{location[-1]}` is missing at {key}: add it."
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    if not location:
-        sections = ", ".join(EconomicsFile.model_fields)
-        return f"economics is a mapping with {sections}; found {type(data).__name__}"
-    if isinstance(found, str) and error["type"] in ("float_type", "int_type"):
-        return f"{key}: found the text {found!r}; write the number without quotes."
-    if error["type"] == "string_type":
-        return f"{key}: found {found!r}; ids are text, put quotes around it."
-    return f"{key}: found {found!r}; {error['msg'][0].lower()}{error['msg'][1:]}."
-
-
-def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
-    names = [str(part) for part in location if not isinstance(part, int)]
-    for depth in (2, 1):
-        if model := _SECTIONS.get(".".join(names[:depth])):
-            return model
-    return EconomicsFile

@@ -6,11 +6,18 @@ What does not belong here: what any one file may say (its own module has the pyd
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 
 Refusal = Callable[[str], Exception]
 """Makes the error to raise from a message; usually an exception class."""
@@ -103,19 +110,24 @@ def known_keys(schema: dict[str, Any], file: StrictYaml, location: Sequence[Any]
     return sorted(node.get("properties", {}))
 
 
-def parse_strict_yaml(text: str, source: str, *, kind: str, refuse: Refusal) -> StrictYaml:
+def parse_strict_yaml(
+    text: str, source: str, *, kind: str, refuse: Refusal, may_be_empty: bool = False
+) -> StrictYaml:
     """Parse a file that must be one mapping in which no key stands twice.
 
     Args:
         source: the file's name, for messages.
         kind: what the file is, for messages: "a policy is a mapping with `namespaces:`".
         refuse: makes the error.
+        may_be_empty: take a file without content as an empty mapping.
 
     Raises:
         Exception: of `refuse`, naming file, line and fix.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None and may_be_empty:
+            return StrictYaml({}, yaml.MappingNode("", [], yaml.Mark(source, 0, 0, 0, "", 0)), source)
         if root is None:
             raise refuse(f"{source}: the file is empty; {kind}")
         _refuse_duplicate_keys(root, source, refuse)
@@ -130,6 +142,54 @@ def parse_strict_yaml(text: str, source: str, *, kind: str, refuse: Refusal) -> 
     return StrictYaml(data, root, source)
 
 
+def read_strict_yaml(
+    path: str | os.PathLike[str], *, kind: str, refuse: Refusal, may_be_empty: bool = False
+) -> StrictYaml:
+    """`parse_strict_yaml` for a file.
+
+    Raises:
+        Exception: of `refuse`; also when the file is not there or is no UTF-8 text.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise refuse(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise refuse(f"{path}: cannot be read as UTF-8 text: {exc}") from exc
+    return parse_strict_yaml(text, str(path), kind=kind, refuse=refuse, may_be_empty=may_be_empty)
+
+
+def validated(
+    file: StrictYaml,
+    model: type[Model],
+    *,
+    refuse: Refusal,
+    told_place: Callable[[tuple[Any, ...]], str] | None = None,
+) -> Model:
+    """The content of a file as an instance of its pydantic model.
+
+    Args:
+        told_place: what to say of a location besides file and line (`, route '/chat'`).
+
+    Raises:
+        Exception: of `refuse`, one line per mistake: file, line, place, fix.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415  for who has a model already
+
+    try:
+        return model.model_validate(file.data)
+    except ValidationError as exc:
+        schema = model.model_json_schema()
+        mistakes = []
+        for error in exc.errors():
+            location = file.location_of(error["loc"])
+            place = told_place(location) if told_place is not None else ""
+            fix = fix_of(error, _told_key(location), known_keys(schema, file, location[:-1]))
+            mistakes.append(f"{file.source}:{file.line_of(location)}{place}: {fix}")
+        raise refuse("\n".join(mistakes)) from exc
+
+
 def fix_of(error: Any, key: str, possible: Sequence[str]) -> str:
     """What to do about one of pydantic's errors at `key`, in a sentence.
 
@@ -139,20 +199,37 @@ def fix_of(error: Any, key: str, possible: Sequence[str]) -> str:
     """
     kind, found = error["type"], error.get("input")
     if kind == "extra_forbidden":
-        return f"unknown key {key!r}. {suggestion(key, possible)} Possible here: {', '.join(possible)}."
+        return _sentences(
+            f"unknown key {key!r}.", suggestion(key, possible), f"Possible here: {', '.join(possible)}."
+        )
     if kind == "missing":
         return f"`{key}` is missing: add it."
     if kind == "literal_error":
         choices = [choice.strip(" '") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        return (
-            f"{key}: found {found!r}. {suggestion(str(found), choices)} Write one of: {', '.join(choices)}."
+        return _sentences(
+            f"{key}: found {found!r}.",
+            suggestion(str(found), choices),
+            f"Write one of: {', '.join(choices)}.",
         )
     if kind == "value_error":
         return f"{error['ctx']['error']}"
+    if kind == "string_type":
+        return f"{key}: found {found!r}; it must be text, put quotes around it."
     if kind in ("float_type", "int_type") and isinstance(found, str):
         return f"{key}: found the text {found!r}; write the number without quotes."
     message = error["msg"][0].lower() + error["msg"][1:]
     return f"{key}: found {found!r}; {message}."
+
+
+def _told_key(location: tuple[Any, ...]) -> str:
+    """A key as a person finds it: `kinds[0]` for the first item of a list."""
+    if location and isinstance(location[-1], int):
+        return f"{_told_key(location[:-1])}[{location[-1]}]"
+    return str(location[-1]) if location else ""
+
+
+def _sentences(*parts: str) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def suggestion(word: str, choices: Sequence[str]) -> str:

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from governance_pipeline.errors import BadInput
-from llmscope.strict_yaml import StrictYaml, fix_of, known_keys, parse_strict_yaml
+from llmscope.strict_yaml import read_strict_yaml, validated
 
 # Seed 002: a case passes at a mean score of 0.7, a scorer has got worse when its mean fell by over 0.05, one
 # request in a hundred is sampled, and a mean below 0.5 is told.
@@ -199,13 +199,8 @@ def load_evaluation(path: str | os.PathLike[str] | None) -> Evaluation:
     if path is None:
         return Evaluation()
     path = Path(path)
-    file = parse_strict_yaml(
-        _read(path), str(path), kind="an evaluation file is a mapping with `suites:`", refuse=BadInput
-    )
-    try:
-        settings = EvaluationFile.model_validate(file.data)
-    except ValidationError as exc:
-        raise BadInput("\n".join(_explain(error, file) for error in exc.errors())) from exc
+    file = read_strict_yaml(path, kind="an evaluation file is a mapping with `suites:`", refuse=BadInput)
+    settings = validated(file, EvaluationFile, refuse=BadInput)
     suites = tuple(_load_suite(name, section, path.parent) for name, section in settings.suites.items())
     return Evaluation(suites, settings.production)
 
@@ -284,10 +279,3 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as exc:
         raise BadInput(f"{path}: cannot be read as UTF-8 text: {exc}") from exc
-
-
-def _explain(error: Any, file: StrictYaml) -> str:
-    location = file.location_of(error["loc"])
-    possible = known_keys(EvaluationFile.model_json_schema(), file, location[:-1])
-    told = fix_of(error, str(location[-1]) if location else "", possible)
-    return f"{file.source}:{file.line_of(location)}: {told}"

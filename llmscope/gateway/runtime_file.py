@@ -10,11 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
 
 from llmscope.errors import ConfigurationError
 from llmscope.gateway.breaker import Breakers
@@ -23,7 +21,7 @@ from llmscope.gateway.provider import available_providers, register_provider
 from llmscope.gateway.runtime import Runtime
 from llmscope.gateway.runtime_parts import Functions, parts_of, provider_of, retry_of, route_policy_of
 from llmscope.gateway.runtime_sections import RouteSection, RuntimeFile, StagesSection
-from llmscope.strict_yaml import StrictYaml, fix_of, known_keys, parse_strict_yaml, suggestion
+from llmscope.strict_yaml import StrictYaml, parse_strict_yaml, read_strict_yaml, suggestion, validated
 
 Made = TypeVar("Made")
 
@@ -82,27 +80,15 @@ def runtime_json_schema() -> dict[str, Any]:
 
 
 def _parsed(source: str | os.PathLike[str] | Mapping[str, Any]) -> StrictYaml:
+    kind = "a runtime file is a mapping with `routes:`"
     if isinstance(source, Mapping):
-        text, name = yaml.safe_dump(dict(source), sort_keys=False), "runtime mapping"
-    else:
-        path = Path(source)
-        name = str(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise ConfigurationError(f"{path}: there is no such runtime file") from None
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigurationError(f"{path}: cannot be read as UTF-8 text: {exc}") from exc
-    return parse_strict_yaml(
-        text, name, kind="a runtime file is a mapping with `routes:`", refuse=ConfigurationError
-    )
+        text = yaml.safe_dump(dict(source), sort_keys=False)
+        return parse_strict_yaml(text, "runtime mapping", kind=kind, refuse=ConfigurationError)
+    return read_strict_yaml(source, kind=kind, refuse=ConfigurationError)
 
 
 def _validated(file: StrictYaml) -> RuntimeFile:
-    try:
-        return RuntimeFile.model_validate(file.data)
-    except ValidationError as exc:
-        raise ConfigurationError("\n".join(_explain(error, file) for error in exc.errors())) from exc
+    return validated(file, RuntimeFile, refuse=ConfigurationError, told_place=_told_route)
 
 
 def _refuse_unknown_providers(settings: RuntimeFile, file: StrictYaml) -> None:
@@ -150,12 +136,8 @@ def _at(file: StrictYaml, location: tuple[Any, ...], make: Callable[[], Made]) -
 
 
 def _place(file: StrictYaml, location: tuple[Any, ...]) -> str:
-    place = f"{file.source}:{file.line_of(location)}"
-    return f"{place}, route {location[1]!r}" if len(location) > 1 and location[0] == "routes" else place
+    return f"{file.source}:{file.line_of(location)}{_told_route(location)}"
 
 
-def _explain(error: Any, file: StrictYaml) -> str:
-    """One validation error as: file:line: route: key: what was found, and the fix."""
-    location = file.location_of(error["loc"])
-    possible = known_keys(runtime_json_schema(), file, location[:-1])
-    return f"{_place(file, location)}: {fix_of(error, str(location[-1]) if location else '', possible)}"
+def _told_route(location: tuple[Any, ...]) -> str:
+    return f", route {location[1]!r}" if len(location) > 1 and location[0] == "routes" else ""

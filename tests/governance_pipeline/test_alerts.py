@@ -200,10 +200,10 @@ def test_an_address_may_come_from_the_environment(tmp_path: Path) -> None:
         ("sinks: [{name: a}]", "exactly one of url and url_env"),
         ("sinks: [{name: a, url: x, url_env: Y}]", "exactly one of url and url_env"),
         ("sinks: [{name: a, url: x}, {name: a, url: y}]", "two sinks are named a"),
-        ("sinks: [{name: a, url: x, kind: [check_failed]}]", "sinks.0.kind"),
-        ("sinks: [{name: a, url: x, kinds: [everything]}]", "sinks.0.kinds.0"),
-        ("sinks: [", "not YAML"),
-        ("- 1", "the file"),
+        ("sinks: [{name: a, url: x, kind: [check_failed]}]", "unknown key 'kind'. Did you mean 'kinds'"),
+        ("sinks: [{name: a, url: x, kinds: [everything]}]", r"kinds\[0\]: found 'everything'. Write one of: cost_anomaly"),
+        ("sinks: [", "not valid YAML"),
+        ("- 1", "an alerts file is a mapping with `sinks:`, found list"),
     ],
 )
 def test_a_mistake_in_alerts_yaml_is_named(tmp_path: Path, text: str, said: str) -> None:

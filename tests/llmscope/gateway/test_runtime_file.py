@@ -150,7 +150,7 @@ def test_a_file_with_a_mistake_registers_nothing(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="there is no such runtime file"):
+    with pytest.raises(ConfigurationError, match="there is no such file"):
         load_runtime(tmp_path / "none.yaml")
 
 
