@@ -542,9 +542,7 @@ def test_a_mistake_in_alerts_yaml_is_told_before_the_work(settings: Settings) ->
         text=True,
     )
     assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "governance: sinks.yaml: sinks.0: Value error, sink 'a': give exactly one of url and url_env\n"
-    )
+    assert ran.stderr == "governance: sinks.yaml:1: sink 'a': give exactly one of url and url_env\n"
     assert not settings.warehouse_path.exists()
 
 
