@@ -19,7 +19,7 @@ from policy_runtime.decision_log import DecisionLog
 from policy_runtime.errors import GateUnavailable, PolicyDenied, RequestIdReused
 from policy_runtime.judgement import Judgement, judge
 from policy_runtime.ledger import Admitted, Held, Ledger
-from policy_runtime.live_state import LiveState
+from policy_runtime.live_state import READ_FAILED, LiveState
 from policy_runtime.status import EstimateQuality, LiveWindow, estimate_quality, live_windows
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class Decider:
     def look(self, ask: Ask) -> Judgement:
         """What would be decided now."""
         with self._log.mutex:
-            ledger, now_us, _ = self._state.current()
-            return judge(self._loaded.policy, ledger, ask, now_us)
+            ledger, now_us, degraded = self._state.current()
+            return judge(self._loaded.policy, ledger, ask, now_us, _unreadable(degraded))
 
     # -- the state ---------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Decider:
                 f"request id {request_id!r} was admitted or billed before; a second call under it would "
                 "escape its budget: mint a new id"
             )
-        judgement = judge(loaded.policy, ledger, ask, now_us)
+        judgement = judge(loaded.policy, ledger, ask, now_us, _unreadable(degraded))
         if not locked:
             degraded = "lock"
         elif degraded is None and judgement.effective.price_version is None:
@@ -242,6 +242,11 @@ class Decider:
     def _after_fork_in_child(self) -> None:
         """A fork may have caught the ledger in the middle of a fold: the child starts its own."""
         self._state.forget()
+
+
+def _unreadable(degraded: str | None) -> str | None:
+    """Why the state lacks what is in the logs, where that is what degrades it."""
+    return degraded if degraded is not None and degraded.startswith(READ_FAILED) else None
 
 
 async def _sleep(seconds: float) -> None:

@@ -23,7 +23,7 @@ from policy_runtime.asking import Ask, ask_of, extended_until
 from policy_runtime.billing import load_what_billing_needs
 from policy_runtime.deciding import Decider
 from policy_runtime.errors import PolicyFileError
-from policy_runtime.policy_in_force import PolicyInForce
+from policy_runtime.policy_in_force import NO_RULES, PolicyInForce
 from policy_runtime.settings import Settings
 from policy_runtime.verdict import Verdict, verdict_of
 
@@ -80,10 +80,11 @@ class PolicyRuntime:
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, clock: Clock | None = None) -> PolicyRuntime:
-        """The gate that the environment describes."""
+        """The gate that `settings`, else the environment, describes; without a policy file, one without
+        rules."""
         settings = settings or Settings.from_environment()
         return cls(
-            settings.policy_path,
+            settings.policy_path or NO_RULES,
             telemetry_path=settings.telemetry_path,
             decisions_path=settings.decisions_path,
             clock=clock,

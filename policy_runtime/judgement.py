@@ -6,8 +6,8 @@ the effective one, if it is really cheaper. Then every deny rule at the effectiv
 reservation. Deny beats downgrade beats allow; among equals the first in the file is named. A rule that
 cannot be evaluated is an outcome (`error`), not an exception.
 
-This is the gate's inner loop. Rules are told apart by `primitive`, because `isinstance` of a pydantic
-model runs Python code, and what is made per request is a msgspec struct, the cheapest object there is.
+This is the gate's inner loop: it reads the books, which hold what is the same for every request, and
+makes msgspec structs, the cheapest objects there are.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ import msgspec
 
 from llmscope.money import NANO_PER_USD
 from policy_runtime.decision_record import RuleOutcome
-from policy_runtime.meters import Book, Meter, Scope, TooManyScopes
+from policy_runtime.meters import Meter, Scope, TooManyScopes
 from policy_runtime.quotes import Quote, quote
 from policy_runtime.windows import RollingWindow
 
 if TYPE_CHECKING:
     from policy_runtime.asking import Ask
+    from policy_runtime.books import AnomalyBook, Book, BudgetBook, RateBook
     from policy_runtime.ledger import Ledger
     from policy_runtime.policy import (
         BudgetThreshold,
-        CostAnomaly,
         ModelAllowlist,
         Policy,
-        RateLimit,
         RoutePreference,
         Rule,
         TokenLimit,
     )
+
+    _Reading = tuple[BudgetBook, Meter, int]
 
 # A budget of nothing is as full as can be.
 _FULL = float("inf")
@@ -59,14 +60,6 @@ class Crossing(NamedTuple):
     watermark: Watermark
 
 
-class Finding(NamedTuple):
-    """That an enforced rule wants a denial, a downgrade or an annotation."""
-
-    book: Book[Rule]
-    reason: str
-    retry_after_seconds: float | None = None
-
-
 class Judgement(msgspec.Struct, gc=False):
     """The verdict with everything that led to it.
 
@@ -77,9 +70,8 @@ class Judgement(msgspec.Struct, gc=False):
         decision: `allow`, `downgrade` or `deny`.
         rule: the one that is named for it, None when none is.
         watermark: of the budget named, else of the budget nearest its limit.
-        denials, downgrade, alert: what the enforced rules want.
-        readings: the budgets that could be read, by their place in the file; `fullest` of them is the one
-            nearest its limit, spent and reserved being `fullness` times as much.
+        readings: what was spent and reserved in the budgets that could be read, by their place in the
+            file; `fullest` of them is the one nearest its limit, of which `fullness` is in use.
     """
 
     ask: Ask
@@ -94,22 +86,25 @@ class Judgement(msgspec.Struct, gc=False):
     watermark: Watermark | None = None
     retry_after_seconds: float | None = None
     crossings: list[Crossing] = msgspec.field(default_factory=list)
-    denials: list[Finding] = msgspec.field(default_factory=list)
-    downgrade: Finding | None = None
-    alert: Finding | None = None
-    readings: dict[int, tuple[BudgetThreshold, Meter]] = msgspec.field(default_factory=dict)
+    readings: dict[int, _Reading] = msgspec.field(default_factory=dict)
     fullest: int = -1
     fullness: float = -1.0
+    unreadable: str | None = None
 
 
-def judge(policy: Policy, ledger: Ledger, ask: Ask, now_us: int) -> Judgement:
-    """Judge one request at `now_us`, to which the ledger must have been advanced."""
+def judge(policy: Policy, ledger: Ledger, ask: Ask, now_us: int, unreadable: str | None = None) -> Judgement:
+    """Judge one request at `now_us`, to which the ledger must have been advanced.
+
+    Args:
+        unreadable: why the ledger may lack spending that is in the logs. What it does hold still denies;
+            else the rules that depend on it are errors, for their `on_error` to decide.
+    """
     namespace = ask.labels.budget_namespace
     charged = policy.charged_namespace(namespace)
     requested = quote(policy, ledger, ask, ask.model_tier)
     books = ledger.books(charged)
     outcomes = [_UNJUDGED] * len(books)
-    judgement = Judgement(ask, now_us, charged, requested, requested, outcomes)
+    judgement = Judgement(ask, now_us, charged, requested, requested, outcomes, unreadable=unreadable)
     for book in books:
         if book.downgrades:
             outcomes[book.index] = _downgrade(judgement, book, policy, ledger)  # type: ignore[arg-type]
@@ -200,7 +195,10 @@ def _budget(
         reservation_usd=this / NANO_PER_USD,
         limit_usd=rule.limit_usd,
     )
-    return outcome, spent >= limit or counted + this > limit
+    fired = spent >= limit or counted + this > limit
+    if judgement.unreadable is not None and not fired:
+        _fail(judgement, book, outcome, judgement.unreadable)
+    return outcome, fired
 
 
 def _note_crossings(
@@ -239,9 +237,10 @@ def _rate(judgement: Judgement, book: Book[RateLimit], ledger: Ledger) -> RuleOu
         if used + this > limit:
             per = "minute" if window_us <= 60_000_000 else "day"
             outcome.outcome, outcome.limit, outcome.reason = "deny", limit, f"{what}_per_{per}"
-            outcome.retry_after_seconds = wait = _retry_after(meter, now_us, limit - this, window_us)
-            _deny(judgement, book, f"{what}_per_{per}", wait)
+            outcome.retry_after_seconds = _retry_after(meter, now_us, limit - this, window_us)
             return outcome
+    if judgement.unreadable is not None:
+        _fail(judgement, book, outcome, judgement.unreadable)
     return outcome
 
 
@@ -254,10 +253,11 @@ def _retry_after(meter: Meter, now_us: int, at_most: int, window_us: int) -> flo
     return meter.window.seconds_until_at_most(now_us, room)
 
 
-def _tokens(judgement: Judgement, book: Book[TokenLimit], ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
-    rule, tokens_in = book.rule, judgement.ask.tokens_in
-    total = tokens_in + judgement.effective.max_output_tokens
-    outcome = _outcome(rule, "allow")
+def _tokens(judgement: Judgement, book: Book, quoted: Quote, ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
+    rule: TokenLimit = book.rule  # type: ignore[assignment]
+    tokens_in = judgement.ask.tokens_in
+    total = tokens_in + quoted.max_output_tokens
+    outcome = _outcome(book, "allow")
     outcome.tokens = total
     for limit, value, reason in (
         (rule.max_tokens_in, tokens_in, "max_tokens_in"),
@@ -306,6 +306,8 @@ def _anomaly(judgement: Judgement, book: Book[CostAnomaly], ledger: Ledger) -> R
         outcome.outcome, outcome.reason = "alert", "cost_anomaly"
         if rule.enforced and judgement.alert is None:
             judgement.alert = Finding(book, "cost_anomaly")
+    elif judgement.unreadable is not None:
+        outcome.outcome, outcome.reason = "error", judgement.unreadable  # it never denies
     return outcome
 
 
@@ -324,11 +326,16 @@ def _outcome(rule: Rule, outcome: str) -> RuleOutcome:
 
 
 def _error(judgement: Judgement, book: Book[Rule], error: TooManyScopes) -> RuleOutcome:
+    outcome = _outcome(book.rule, "error")
+    _fail(judgement, book, outcome, str(error))
+    return outcome
+
+
+def _fail(judgement: Judgement, book: Book[Rule], outcome: RuleOutcome, reason: str) -> None:
+    """The rule cannot be evaluated: its `on_error` decides, and the outcome says why."""
+    outcome.outcome, outcome.reason = "error", reason
     if book.rule.on_error == "deny":
         _deny(judgement, book, "rule_error")
-    outcome = _outcome(book.rule, "error")
-    outcome.reason = str(error)
-    return outcome
 
 
 def _deny(judgement: Judgement, book: Book[Rule], reason: str, wait_seconds: float | None = None) -> None:

@@ -25,6 +25,8 @@ logger = logging.getLogger("policy_runtime")
 
 # The decision log's clock may run this far ahead of ours before a stamp is called degraded.
 CLOCK_TOLERANCE_US = 5 * MICROS
+# How the reason begins when the logs could not be read.
+READ_FAILED = "read"
 # A start that had to read more than this leaves a checkpoint, and so does a running gate each time it has
 # read as much: the next start then reads at most about this much, which takes a quarter of a second.
 CHECKPOINT_EVERY_BYTES = 16 << 20
@@ -70,7 +72,7 @@ class LiveState:
                 now_us = self._clock_us()
         except OSError as exc:
             logger.error("the logs cannot be read: %s", exc)
-            degraded = f"read: {exc.strerror}"
+            degraded = f"{READ_FAILED}: {exc.strerror}"
             ledger = self._ledger or ledger or Ledger(self.policy)
             now_us = self._clock_us()
         if ledger.last_decision_us > now_us:
@@ -106,6 +108,7 @@ class LiveState:
             self._decisions.tail.skip_own(offset, written)
             self._ledger.folded_bytes += len(written)
 
+    @property
     def decisions_end(self) -> FileEnd | None:
         """The decision log as the last `current` saw it at its path, for the append under the same lock."""
         return None if self._decisions is None else self._decisions.tail.end

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     PolicySource = str | os.PathLike[str] | Mapping[str, Any] | Policy | None
 
 _LOOK_SECONDS = 1.0
+# The packaged policy: what a gate follows that is given none.
+NO_RULES: Mapping[str, Any] = {"version": 1, "namespaces": {"default": {"rules": []}}}
 
 
 class PolicyInForce:

@@ -1,0 +1,129 @@
+"""Logs that cannot be read: what is known still denies, the rest is for each rule's `on_error`.
+
+A directory in a log's place is a fault that the superuser meets too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmscope.clock import VirtualClock
+from policy_runtime import PolicyDenied, PolicyRuntime
+from policy_runtime.live_state import LiveState
+from tests.policy_runtime.log_lines import START, original_line, read_lines, write_lines
+
+ASK: dict[str, Any] = {"route_name": "/answer-routed", "model_tier": "expensive", "tokens_in": 1000}
+WORST_CASE_USD = 0.0075  # gpt-4o: 1,000 in and at most 500 out
+RULES: dict[str, dict[str, Any]] = {
+    "budget": {"primitive": "budget_threshold", "period": "hourly", "limit_usd": 1.0, "action": "deny"},
+    "downgrade": {"primitive": "budget_threshold", "period": "hourly", "limit_usd": 1.0, "action": "downgrade"},
+    "rate": {"primitive": "rate_limit", "requests_per_minute": 10},
+    "tokens": {"primitive": "token_limit", "max_tokens_in": 5000},
+    "models": {"primitive": "model_allowlist", "tiers": ["expensive"]},
+    "anomaly": {"primitive": "cost_anomaly", "min_samples": 1},
+    "preference": {"primitive": "route_preference", "route_name": "/elsewhere", "prefer_tier": "cheap"},
+}  # fmt: skip
+READ_FROM_THE_LOGS = ("budget", "downgrade", "rate")
+
+
+def gate_with(folder: Path, kind: str, **more: Any) -> PolicyRuntime:
+    rule = {"id": kind, **RULES[kind], **more}
+    return PolicyRuntime(
+        {"namespaces": {"default": {"rules": [rule]}}},
+        telemetry_path=folder / "t.jsonl",
+        decisions_path=folder / "d.jsonl",
+        clock=VirtualClock(START),
+    )
+
+
+def decide(gate: PolicyRuntime) -> dict[str, Any]:
+    """The decision as it stands in the log."""
+    try:
+        gate.admit(**ASK).__enter__()
+    except PolicyDenied:
+        pass
+    finally:
+        gate.close()
+    return [line for line in read_lines(gate.decisions_path) if "event" not in line][-1]
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+@pytest.mark.parametrize("kind", RULES)
+def test_on_error_decides_where_the_state_cannot_be_read(tmp_path: Path, kind: str, on_error: str) -> None:
+    (tmp_path / "t.jsonl").mkdir()
+    line = decide(gate_with(tmp_path, kind, on_error=on_error))
+    fails = kind in READ_FROM_THE_LOGS
+    denied = fails and on_error == "deny"
+    assert line["decision"] == ("deny" if denied else "allow")
+    assert (line["state"], line["state_reason"]) == ("degraded", "read: Is a directory")
+    (outcome,) = line["rules"]
+    if fails:
+        assert (outcome["outcome"], outcome["reason"]) == ("error", "read: Is a directory")
+    else:
+        assert outcome["outcome"] in ("allow", "not_applicable")
+    if denied:
+        assert (line["policy_id"], line["reason"]) == (kind, "rule_error")
+
+
+def test_an_anomaly_rule_is_an_error_and_never_denies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [original_line(0, 0.01, f"r{number}", feature_id="chat") for number in range(3)]
+    write_lines(tmp_path / "t.jsonl", lines)
+    gate = gate_with(tmp_path, "anomaly", on_error="deny")
+    gate.live_windows()
+    break_reading(monkeypatch)
+    from llmscope import LLMRequestContext
+
+    gate.admit(**ASK, context=LLMRequestContext(feature_id="chat")).__enter__()
+    gate.close()
+    (line,) = [line for line in read_lines(tmp_path / "d.jsonl") if "event" not in line]
+    assert (line["decision"], line["rules"][0]["outcome"]) == ("allow", "error")
+
+
+def break_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails while the gate is running."""
+
+    def fail(self: LiveState, ledger: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(LiveState, "_fold_new", fail)
+
+
+def test_a_shadow_rule_that_cannot_be_evaluated_denies_nothing(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").mkdir()
+    line = decide(gate_with(tmp_path, "budget", on_error="deny", mode="shadow"))
+    assert (line["decision"], line["rules"][0]["outcome"]) == ("allow", "error")
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_what_is_known_to_be_spent_denies_whatever_on_error_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_error: str
+) -> None:
+    write_lines(tmp_path / "t.jsonl", [original_line(0, 1.0, "r1")])
+    gate = gate_with(tmp_path, "budget", on_error=on_error)
+    gate.live_windows()
+    break_reading(monkeypatch)
+    line = decide(gate)
+    assert (line["decision"], line["reason"]) == ("deny", "budget_exceeded")
+    assert line["rules"][0]["outcome"] == "deny"
+
+
+def test_a_look_says_the_same_as_a_decision(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").mkdir()
+    gate = gate_with(tmp_path, "budget", on_error="deny")
+    verdict = gate.evaluate(**ASK)
+    assert (verdict.decision, verdict.reason, verdict.policy_id) == ("deny", "rule_error", "budget")
+
+
+def test_twin_a_judge_that_is_not_told_allows_what_it_cannot_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from policy_runtime import deciding
+
+    monkeypatch.setattr(deciding, "_unreadable", lambda degraded: None)
+    (tmp_path / "t.jsonl").mkdir()
+    assert decide(gate_with(tmp_path, "budget", on_error="deny"))["decision"] == "allow"
