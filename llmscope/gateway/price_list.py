@@ -19,42 +19,20 @@ What does not belong here: which list applies (`cost_model`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ConfigurationError
 from llmscope.gateway.rates import Rate, RateTier, exact_price
 
-_HIGHEST_USD_PER_MTOK = 1_000_000
+if TYPE_CHECKING:
+    from llmscope.gateway.price_file import Amounts, Entry
+    from llmscope.strict_yaml import StrictYaml
+
 _BEGINNING = date.min
-
-
-class _Amounts(msgspec.Struct, forbid_unknown_fields=True):
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cache_read_usd_per_mtok: float | None = None
-    cache_write_usd_per_mtok: float | None = None
-
-
-class _Tier(_Amounts, forbid_unknown_fields=True, kw_only=True):
-    above_input_tokens: int
-
-
-class _Entry(_Amounts, forbid_unknown_fields=True, kw_only=True):
-    model: str
-    provider: str | None = None
-    valid_from: date | None = msgspec.field(default=None, name="from")
-    tiers: list[_Tier] = []
-
-
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
-    version: str
-    prices: list[_Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,73 +72,50 @@ def read_price_list(path: Path) -> PriceList:
     """The list in a file.
 
     Raises:
-        ConfigurationError: it cannot be read or says something else; the message names the entry.
+        ConfigurationError: it cannot be read or says something else; one line per mistake, with file, line
+            and fix.
     """
-    document = _read(path)
+    # Only who prices something pays for pydantic and yaml.
+    from llmscope.gateway.price_file import PriceFile  # noqa: PLC0415
+    from llmscope.strict_yaml import read_strict_yaml, validated  # noqa: PLC0415
+
+    kind = "a price list is a mapping with `version` and `prices`"
+    file = read_strict_yaml(path, kind=kind, refuse=ConfigurationError)
+    listed = validated(file, PriceFile, refuse=ConfigurationError, told_place=lambda at: _model_at(file, at))
     dated: dict[str, list[tuple[date, Rate]]] = {}
-    seen: set[tuple[str, str | None, date]] = set()
-    for entry in document.prices:
-        begins = entry.valid_from or _BEGINNING
-        key = (entry.model, entry.provider, begins)
-        if key in seen:
-            since = f" from {begins}" if entry.valid_from else ""
+    first_lines: dict[tuple[str, str | None, date], int] = {}
+    for place, entry in enumerate(listed.prices):
+        begins, line = entry.valid_from or _BEGINNING, file.line_of(("prices", place))
+        first = first_lines.setdefault((entry.model, entry.provider, begins), line)
+        if first != line:
             raise ConfigurationError(
-                f"price list {path}: {entry.model}{since} stands there twice; keep one, or give the later "
-                "price the day on which it begins (`from: 2026-11-01`)"
+                f"{file.source}:{line}: {entry.model} stands there twice (first on line {first}): keep one, "
+                "or give the later price the day on which it begins (`from: 2026-11-01`)"
             )
-        seen.add(key)
-        dated.setdefault(entry.model, []).append((begins, _rate_of(path, entry, document.version)))
+        dated.setdefault(entry.model, []).append((begins, _rate_of(entry, listed.version)))
     latest_first = {
         model: tuple(sorted(rates, key=lambda one: one[0], reverse=True)) for model, rates in dated.items()
     }
-    return PriceList(document.version, latest_first)
+    return PriceList(listed.version, latest_first)
 
 
-def _read(path: Path) -> _Document:
-    import yaml  # noqa: PLC0415  only who prices something pays for the import
-
-    try:
-        return msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), _Document)
-    except OSError as exc:
-        raise ConfigurationError(f"price list {path}: cannot be read: {exc.strerror}") from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"price list {path}: is not YAML: {exc}") from exc
-    except msgspec.ValidationError as exc:
-        raise ConfigurationError(
-            f"price list {path}: {exc}. It needs a version and a list of prices; each needs model, "
-            "input_usd_per_mtok and output_usd_per_mtok (numbers, USD per million tokens); provider, from "
-            "(a day), cache_read_usd_per_mtok, cache_write_usd_per_mtok and tiers are optional."
-        ) from exc
+def _model_at(file: StrictYaml, location: tuple[Any, ...]) -> str:
+    model = file.at((*location[:2], "model")) if location[:1] == ("prices",) else None
+    return "" if model is None else f", {model}"
 
 
-def _rate_of(path: Path, entry: _Entry, version: str) -> Rate:
-    thresholds = [tier.above_input_tokens for tier in entry.tiers]
-    if thresholds != sorted(set(thresholds)) or any(threshold < 1 for threshold in thresholds):
-        raise ConfigurationError(
-            f"price list {path}: {entry.model}: the tiers begin above {thresholds} input tokens; "
-            "give thresholds of 1 or more, each above the one before"
-        )
-    usd_in, usd_out, usd_read, usd_write = _amounts(path, entry.model, entry)
-    tiers = tuple(
-        RateTier(tier.above_input_tokens, *_amounts(path, entry.model, tier)) for tier in entry.tiers
-    )
+def _rate_of(entry: Entry, version: str) -> Rate:
+    usd_in, usd_out, usd_read, usd_write = _exact(entry)
+    tiers = tuple(RateTier(tier.above_input_tokens, *_exact(tier)) for tier in entry.tiers)
     return Rate(entry.model, entry.provider, usd_in, usd_out, usd_read, version, tiers, usd_write)
 
 
-def _amounts(path: Path, model: str, given: _Amounts) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+def _exact(given: Amounts) -> tuple[Decimal, Decimal, Decimal, Decimal]:
     plain = given.input_usd_per_mtok
     read, write = given.cache_read_usd_per_mtok, given.cache_write_usd_per_mtok
-    amounts: Sequence[float] = (
-        plain,
-        given.output_usd_per_mtok,
-        plain if read is None else read,
-        plain if write is None else write,
+    return (
+        exact_price(plain),
+        exact_price(given.output_usd_per_mtok),
+        exact_price(plain if read is None else read),
+        exact_price(plain if write is None else write),
     )
-    for amount in amounts:
-        if not 0 <= amount < _HIGHEST_USD_PER_MTOK:
-            raise ConfigurationError(
-                f"price list {path}: {model}: {amount} is no price in USD per million tokens; "
-                "give a number of 0 or more"
-            )
-    usd_in, usd_out, usd_read, usd_write = map(exact_price, amounts)
-    return usd_in, usd_out, usd_read, usd_write

@@ -318,14 +318,14 @@ def test_the_command_shows_it_and_rewrites_nothing(
         (["--by", "colour"], "colour"),
         (["--prices", "gone.yaml"], "gone.yaml"),
         (["--prices", "bad.yaml"], "bad.yaml"),
-        (["--prices", "."], "price list"),
+        (["--prices", "."], "cannot be read"),
         (["--telemetry", "."], "no file"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     arguments: list[str], told: str, settings: Settings, run: Callable[..., Said]
 ) -> None:
-    Path("bad.yaml").write_text("prices: 1\n")
+    Path("bad.yaml").write_text("version: v\nprices: 1\n")
     said = run("reprice", *arguments)
     assert (said.code, said.out) == (2, "")
     assert told in said.err

@@ -219,49 +219,39 @@ def test_memory_is_bounded_whatever_callers_name(monkeypatch: pytest.MonkeyPatch
         assert len(book._known) <= 10
 
 
+GOOD = "model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2"
+TIER = "{above_input_tokens: 9, input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
+
+
 @pytest.mark.parametrize(
-    ("text", "fragment"),
+    ("text", "told"),
     [
-        ("version: v\nprices: [{model: m, input_usd_per_mtok: 1}]", "output_usd_per_mtok"),
-        ("version: v\nprices: [{input_usd_per_mtok: 1, output_usd_per_mtok: 2}]", "model"),
-        (
-            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2, inptu: 3}]",
-            "inptu",
-        ),
-        ("version: v\nprices: [{model: m, input_usd_per_mtok: '1', output_usd_per_mtok: 2}]", r"prices\[0\]"),
-        ("version: v\nprices: [{model: m, input_usd_per_mtok: -1, output_usd_per_mtok: 2}]", "-1"),
-        ("version: v\nprices: [{model: m, input_usd_per_mtok: .nan, output_usd_per_mtok: 2}]", "nan"),
-        (
-            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2, from: soon}]",
-            "from",
-        ),
-        (
-            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2},"
-            " {model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 3}]",
-            "m stands there twice",
-        ),
-        (
-            "version: v\nprices: [{model: m, input_usd_per_mtok: 1, output_usd_per_mtok: 2, tiers: ["
-            "{above_input_tokens: 9, input_usd_per_mtok: 1, output_usd_per_mtok: 2},"
-            "{above_input_tokens: 9, input_usd_per_mtok: 1, output_usd_per_mtok: 2}]}]",
-            "tiers begin above",
-        ),
-        ("prices: []", "version"),
-        ("version: v\nmodels: {}", "prices"),
-        ("[1, 2", "is not YAML"),
-        ("", "price list"),
+        ("version: v\nprices:\n- {model: m, input_usd_per_mtok: 1}", ":3, m: `output_usd_per_mtok` is missing"),
+        ("version: v\nprices:\n- {input_usd_per_mtok: 1, output_usd_per_mtok: 2}", ":3: `model` is missing"),
+        (f"version: v\nprices:\n- {{{GOOD}, provder: x}}", ":3, m: unknown key 'provder'. Did you mean 'provider'?"),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: '1', output_usd_per_mtok: 2}]", "without quotes"),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: -1, output_usd_per_mtok: 2}]", "found -1"),
+        ("version: v\nprices: [{model: m, input_usd_per_mtok: .nan, output_usd_per_mtok: 2}]", "found nan"),
+        (f"version: v\nprices: [{{{GOOD}, from: soon}}]", "found 'soon'"),
+        (f"version: v\nprices:\n- {{{GOOD}}}\n- {{{GOOD}}}", ":4: m stands there twice (first on line 3)"),
+        (f"version: v\nprices: [{{{GOOD}, input_usd_per_mtok: 3}}]", "'input_usd_per_mtok' stands twice"),
+        (f"version: v\nprices: [{{{GOOD}, tiers: [{TIER}, {TIER}]}}]", "the tiers begin above [9, 9]"),
+        ("prices: []", "`version` is missing"),
+        ("version: v\nmodels: {}", "unknown key 'models'"),
+        ("[1, 2", "not valid YAML"),
+        ("", "a price list is a mapping"),
     ],
-)
-def test_a_list_that_cannot_be_used_is_refused_whole(text: str, fragment: str, tmp_path: Path) -> None:
+)  # fmt: skip
+def test_a_list_that_cannot_be_used_is_refused_whole(text: str, told: str, tmp_path: Path) -> None:
     path = write(tmp_path / "prices.yaml", text)
-    with pytest.raises(ConfigurationError, match=fragment) as refused:
+    with pytest.raises(ConfigurationError, match=re.escape(told)) as refused:
         register_prices(path)
     assert str(path) in str(refused.value)
     assert find_rate("m") is None
 
 
 def test_a_list_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="there is no such file"):
         register_prices(tmp_path / "missing.yaml")
 
 
