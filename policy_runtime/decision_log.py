@@ -78,7 +78,7 @@ class DecisionLog:
         """
         line = encode_decision(record)
         if locked:
-            offset = self._writer.append_serialised(line, self._state.decisions_end())
+            offset = self._writer.append_serialised(line, self._state.decisions_end)
             self._state.skip_own(offset, line + b"\n")
         else:
             self._writer.append_unserialised(line)

@@ -6,6 +6,8 @@ The readers of decisions (the gate's fold, the warehouse's quarantine) decode wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from llmscope.errors import MalformedLine
@@ -99,9 +101,8 @@ _DECODER = msgspec.json.Decoder(DecisionRecord)
 _ENCODER = msgspec.json.Encoder()
 
 
-def encode_decision(record: DecisionRecord) -> bytes:
-    """The line of a record, without its newline."""
-    return _ENCODER.encode(record)
+encode_decision: Callable[[DecisionRecord], bytes] = _ENCODER.encode
+"""The line of a record, without its newline."""
 
 
 def decode_decision(line: bytes) -> DecisionRecord:

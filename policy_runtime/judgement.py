@@ -100,50 +100,76 @@ def judge(policy: Policy, ledger: Ledger, ask: Ask, now_us: int, unreadable: str
             else the rules that depend on it are errors, for their `on_error` to decide.
     """
     namespace = ask.labels.budget_namespace
-    charged = policy.charged_namespace(namespace)
+    charged = ledger.charged(namespace)
     requested = quote(policy, ledger, ask, ask.model_tier)
     books = ledger.books(charged)
     outcomes = [_UNJUDGED] * len(books)
     judgement = Judgement(ask, now_us, charged, requested, requested, outcomes, unreadable=unreadable)
     for book in books:
         if book.downgrades:
-            outcomes[book.index] = _downgrade(judgement, book, policy, ledger)  # type: ignore[arg-type]
+            outcomes[book.index] = _downgrade(judgement, book, policy, ledger)
+    effective, everything_is_well = judgement.effective, True
     for book in books:
         if not book.downgrades:
-            outcomes[book.index] = _JUDGES[book.primitive](judgement, book, ledger)
-    named = judgement.downgrade or judgement.alert
-    if policy.refuses(namespace):
-        judgement.decision, judgement.reason, named = "deny", "unknown_namespace", None
-    elif judgement.denials:
-        judgement.decision = "deny"
-        named = min(judgement.denials, key=lambda denial: denial.book.index)
-        waits = [denial.retry_after_seconds for denial in judgement.denials]
-        judgement.retry_after_seconds = max((wait for wait in waits if wait is not None), default=None)
-    elif judgement.downgrade is not None:
-        judgement.decision = "downgrade"
-    reading = judgement.readings.get(judgement.fullest)
-    if named is not None:
-        judgement.rule, judgement.reason = named.book.rule, named.reason
-        reading = judgement.readings.get(named.book.index, reading)
+            outcomes[book.index] = _JUDGES[book.primitive](judgement, book, effective, ledger)
+        if outcomes[book.index].outcome not in _NOTHING_TO_DO:
+            everything_is_well = False
+    decisive = judgement.fullest
+    if not everything_is_well:
+        decisive = _conclude(judgement, books)
+    if namespace is not None and charged != namespace and policy.refuses(namespace):
+        judgement.decision, judgement.reason, judgement.rule = "deny", "unknown_namespace", None
+        judgement.retry_after_seconds, decisive = None, judgement.fullest
+    reading = judgement.readings.get(decisive) or judgement.readings.get(judgement.fullest)
     if reading is not None:
-        judgement.watermark = _watermark(*reading, now_us)
+        judgement.watermark = _watermark(reading, now_us)
     return judgement
 
 
-def _downgrade(
-    judgement: Judgement, book: Book[BudgetThreshold | RoutePreference], policy: Policy, ledger: Ledger
-) -> RuleOutcome:
+def _conclude(judgement: Judgement, books: tuple[Book, ...]) -> int:
+    """What follows from the outcomes of the enforced rules; the place of the rule that is named for it,
+    else of the fullest budget."""
+    denials: list[Book] = []
+    downgrades: list[Book] = []
+    alerts: list[Book] = []
+    kinds = {"deny": denials, "downgrade": downgrades, "alert": alerts}
+    for book, outcome in zip(books, judgement.outcomes, strict=True):
+        if book.enforced:
+            kind = outcome.outcome
+            if kind == "error" and book.rule.on_error == "deny" and book.primitive != "cost_anomaly":
+                kind = "deny"
+            if kind in kinds:
+                kinds[kind].append(book)
+    if denials:
+        waits = [judgement.outcomes[book.index].retry_after_seconds for book in denials]
+        judgement.decision = "deny"
+        judgement.retry_after_seconds = max((wait for wait in waits if wait is not None), default=None)
+    elif downgrades:
+        judgement.decision = "downgrade"
+    named = next(iter((*denials, *downgrades, *alerts)), None)
+    if named is None:
+        return judgement.fullest
+    outcome = judgement.outcomes[named.index]
+    judgement.rule = named.rule
+    judgement.reason = "rule_error" if outcome.outcome == "error" else str(outcome.reason)
+    return named.index
+
+
+def _downgrade(judgement: Judgement, book: Book, policy: Policy, ledger: Ledger) -> RuleOutcome:
     """Evaluate a downgrade rule at the requested tier."""
-    rule, requested = book.rule, judgement.requested
-    if rule.primitive == "budget_threshold":
-        target, reason = rule.downgrade_to_tier, "budget_exceeded"
-        outcome, fired = _budget(judgement, book, rule, requested, ledger)
+    requested = judgement.requested
+    if book.primitive == "budget_threshold":
+        outcome = _budget(judgement, book, requested, ledger)  # type: ignore[arg-type]
+        if outcome.outcome != "deny":
+            return outcome
+        budget: BudgetThreshold = book.rule  # type: ignore[assignment]
+        target, reason = budget.downgrade_to_tier, "budget_exceeded"
     else:
-        target, reason = rule.prefer_tier, f"route_prefers_{rule.prefer_tier}"
-        fired = rule.route_name is None or rule.route_name == judgement.ask.labels.route_name
-        outcome = _outcome(rule, "allow" if fired else "not_applicable")
-    if not fired:
-        return outcome
+        preference: RoutePreference = book.rule  # type: ignore[assignment]
+        target, reason = preference.prefer_tier, f"route_prefers_{preference.prefer_tier}"
+        outcome = _outcome(book, "not_applicable")
+        if preference.route_name not in (None, judgement.ask.labels.route_name):
+            return outcome
     candidate = quote(policy, ledger, judgement.ask, target)
     outcome.tier = target
     if not _is_cheaper(candidate, requested):
@@ -151,83 +177,74 @@ def _downgrade(
         outcome.reason = f"{target} is not cheaper than {requested.tier} for this request"
         return outcome
     outcome.outcome, outcome.reason = "downgrade", reason
-    if rule.enforced:
-        judgement.downgrade = judgement.downgrade or Finding(book, reason)
-        if _is_cheaper(candidate, judgement.effective):
-            judgement.effective = candidate
+    if book.enforced and _is_cheaper(candidate, judgement.effective):
+        judgement.effective = candidate
     return outcome
 
 
-def _denying_budget(judgement: Judgement, book: Book[BudgetThreshold], ledger: Ledger) -> RuleOutcome:
-    rule = book.rule
-    outcome, fired = _budget(judgement, book, rule, judgement.effective, ledger)
-    if fired:
-        outcome.outcome, outcome.reason = "deny", rule.deny_reason
-        _deny(judgement, book, rule.deny_reason)
-    return outcome
-
-
-def _budget(
-    judgement: Judgement, book: Book[Rule], rule: BudgetThreshold, quoted: Quote, ledger: Ledger
-) -> tuple[RuleOutcome, bool]:
-    """Read a budget; whether it acts: spent ≥ limit, or spent + reserved + this reservation > limit."""
-    scope = book.scope(judgement.charged or "", judgement.ask.labels)
-    try:
-        meter = book.meters[0].meter(scope, judgement.now_us)
-    except TooManyScopes as exc:
-        return _error(judgement, book, exc), False
-    spent, reserved, this = meter.window.total_at(judgement.now_us), meter.reserved, quoted.reserved_nano
-    counted, limit = spent + reserved, rule.limit_nano
-    judgement.readings[book.index] = rule, meter
+def _budget(judgement: Judgement, book: BudgetBook, quoted: Quote, ledger: Ledger) -> RuleOutcome:
+    """Read a budget; it acts when spent ≥ limit, or spent + reserved + this reservation > limit."""
+    now_us, limit = judgement.now_us, book.limit_nano
+    scope = book.scope(judgement.charged, judgement.ask.labels)  # type: ignore[arg-type]  # None has no books
+    meter = book.spending.by_scope.get(scope)
+    if meter is None:
+        try:
+            meter = book.spending.meter(scope, now_us)
+        except TooManyScopes as exc:
+            return _error(book, exc)
+    spent, reserved, this = meter.window.total_at(now_us), meter.reserved, quoted.reserved_nano
+    counted = spent + reserved
+    judgement.readings[book.index] = reading = book, meter, spent
     fullness = counted / limit if limit else _FULL
     if fullness > judgement.fullness:
         judgement.fullness, judgement.fullest = fullness, book.index
-    if rule.alert_at:
-        _note_crossings(judgement, rule, scope, meter, ledger)
+    if book.alert_at:
+        _note_crossings(judgement, scope, reading, ledger)
+    acts = spent >= limit or counted + this > limit
     outcome = RuleOutcome(
-        policy_id=rule.id,
-        primitive=book.primitive,
-        mode=rule.mode,
-        outcome="allow",
-        scope=book.named(scope),
+        policy_id=book.id,
+        primitive="budget_threshold",
+        mode=book.mode,
+        outcome="deny" if acts else "allow",
+        reason=book.deny_reason if acts else None,
+        scope=book.named(scope) if book.per else None,
         spent_usd=spent / NANO_PER_USD,
         reserved_usd=reserved / NANO_PER_USD,
         reservation_usd=this / NANO_PER_USD,
-        limit_usd=rule.limit_usd,
+        limit_usd=book.limit_usd,
     )
-    fired = spent >= limit or counted + this > limit
-    if judgement.unreadable is not None and not fired:
-        _fail(judgement, book, outcome, judgement.unreadable)
-    return outcome, fired
+    if judgement.unreadable is not None and not acts:
+        outcome.outcome, outcome.reason = "error", judgement.unreadable
+    return outcome
 
 
-def _note_crossings(
-    judgement: Judgement, rule: BudgetThreshold, scope: Scope, meter: Meter, ledger: Ledger
-) -> None:
-    mark = _watermark(rule, meter, judgement.now_us)
-    for fraction in rule.alert_at:
-        if mark.spent_nano >= fraction * mark.limit_nano and ledger.alert_is_due(
+def _note_crossings(judgement: Judgement, scope: Scope, reading: _Reading, ledger: Ledger) -> None:
+    mark = _watermark(reading, judgement.now_us)
+    book, _, spent = reading
+    rule: BudgetThreshold = book.rule  # type: ignore[assignment]
+    for fraction in book.alert_at:
+        if spent >= fraction * book.limit_nano and ledger.alert_is_due(
             rule, scope, fraction, mark.window_start_us
         ):
             judgement.crossings.append(Crossing(rule, scope, fraction, mark))
 
 
-def _watermark(rule: BudgetThreshold, meter: Meter, now_us: int) -> Watermark:
-    window = meter.window
-    return Watermark(window.total_at(now_us), meter.reserved, rule.limit_nano, window.start_at(now_us))
+def _watermark(reading: _Reading, now_us: int) -> Watermark:
+    book, meter, spent = reading
+    return Watermark(spent, meter.reserved, book.limit_nano, meter.window.start_at(now_us))
 
 
-def _rate(judgement: Judgement, book: Book[RateLimit], ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
-    rule, now_us = book.rule, judgement.now_us
-    scope = book.scope(judgement.charged or "", judgement.ask.labels)
-    this_tokens = judgement.ask.tokens_in + judgement.effective.max_output_tokens
-    outcome = _outcome(rule, "allow")
+def _rate(judgement: Judgement, book: RateBook, quoted: Quote, ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
+    now_us = judgement.now_us
+    scope = book.scope(judgement.charged, judgement.ask.labels)  # type: ignore[arg-type]  # None has no books
+    this_tokens = judgement.ask.tokens_in + quoted.max_output_tokens
+    outcome = _outcome(book, "allow")
     outcome.scope = book.named(scope)
-    for meters, (what, window_us, limit) in zip(book.meters, rule.limits, strict=True):
+    for meters, (what, window_us, limit) in zip(book.meters, book.limits, strict=True):
         try:
             meter = meters.meter(scope, now_us)
         except TooManyScopes as exc:
-            return _error(judgement, book, exc)
+            return _error(book, exc)
         this = 1 if what == "requests" else this_tokens
         used = meter.window.total_at(now_us) + meter.reserved
         if what == "requests":
@@ -240,7 +257,7 @@ def _rate(judgement: Judgement, book: Book[RateLimit], ledger: Ledger) -> RuleOu
             outcome.retry_after_seconds = _retry_after(meter, now_us, limit - this, window_us)
             return outcome
     if judgement.unreadable is not None:
-        _fail(judgement, book, outcome, judgement.unreadable)
+        outcome.outcome, outcome.reason = "error", judgement.unreadable
     return outcome
 
 
@@ -265,82 +282,69 @@ def _tokens(judgement: Judgement, book: Book, quoted: Quote, ledger: Ledger) -> 
     ):
         if limit is not None and value > limit:
             outcome.outcome, outcome.reason, outcome.limit, outcome.tokens = "deny", reason, limit, value
-            _deny(judgement, book, reason)
             break
     return outcome
 
 
-def _allowlist(judgement: Judgement, book: Book[ModelAllowlist], ledger: Ledger) -> RuleOutcome:  # noqa: ARG001
-    rule, quoted = book.rule, judgement.effective
-    outcome = _outcome(rule, "allow")
+def _allowlist(
+    judgement: Judgement,  # noqa: ARG001
+    book: Book,
+    quoted: Quote,
+    ledger: Ledger,  # noqa: ARG001
+) -> RuleOutcome:
+    rule: ModelAllowlist = book.rule  # type: ignore[assignment]
+    outcome = _outcome(book, "allow")
     outcome.tier = quoted.tier
-    reason = None
     if rule.models and quoted.model not in rule.models:
-        reason = f"model_not_allowed: {quoted.model}"
+        outcome.outcome, outcome.reason = "deny", f"model_not_allowed: {quoted.model}"
     elif rule.tiers and quoted.tier not in rule.tiers:
-        reason = f"tier_not_allowed: {quoted.tier}"
-    if reason is not None:
-        outcome.outcome, outcome.reason = "deny", reason
-        _deny(judgement, book, reason)
+        outcome.outcome, outcome.reason = "deny", f"tier_not_allowed: {quoted.tier}"
     return outcome
 
 
-def _anomaly(judgement: Judgement, book: Book[CostAnomaly], ledger: Ledger) -> RuleOutcome:
-    rule, quoted, feature = book.rule, judgement.effective, judgement.ask.labels.feature_id
-    if feature is None or (rule.feature_id is not None and rule.feature_id != feature):
-        return _outcome(rule, "not_applicable")
-    samples, total = ledger.baseline(rule, feature, quoted.tier)
-    outcome = _outcome(rule, "allow")
+def _anomaly(judgement: Judgement, book: AnomalyBook, quoted: Quote, ledger: Ledger) -> RuleOutcome:
+    feature = judgement.ask.labels.feature_id
+    if feature is None or book.feature_id not in (None, feature):
+        return _outcome(book, "not_applicable")
+    samples, total = ledger.baseline(book.baseline_us, feature, quoted.tier)
+    outcome = _outcome(book, "allow")
     outcome.samples = samples
     expected = quoted.expected_nano
-    if expected is None or samples < rule.min_samples:
+    if expected is None or samples < book.min_samples:
         outcome.outcome = "not_applicable"
         outcome.reason = "no price" if expected is None else "too few samples"
         return outcome
     baseline = total / samples
-    threshold = baseline * rule.threshold_multiplier
+    threshold = baseline * book.threshold_multiplier
     outcome.baseline_usd = round(baseline) / NANO_PER_USD
     outcome.estimated_cost_usd = expected / NANO_PER_USD
     outcome.threshold_usd = round(threshold) / NANO_PER_USD
     if expected > threshold:
         outcome.outcome, outcome.reason = "alert", "cost_anomaly"
-        if rule.enforced and judgement.alert is None:
-            judgement.alert = Finding(book, "cost_anomaly")
     elif judgement.unreadable is not None:
-        outcome.outcome, outcome.reason = "error", judgement.unreadable  # it never denies
+        outcome.outcome, outcome.reason = "error", judgement.unreadable
     return outcome
 
 
-_JUDGES: dict[str, Callable[[Judgement, Any, Ledger], RuleOutcome]] = {
-    "budget_threshold": _denying_budget,
+_JUDGES: dict[str, Callable[[Judgement, Any, Quote, Ledger], RuleOutcome]] = {
+    "budget_threshold": _budget,
     "cost_anomaly": _anomaly,
     "rate_limit": _rate,
     "token_limit": _tokens,
     "model_allowlist": _allowlist,
 }
 _UNJUDGED = RuleOutcome()
+_NOTHING_TO_DO = frozenset({"allow", "not_applicable"})
 
 
-def _outcome(rule: Rule, outcome: str) -> RuleOutcome:
-    return RuleOutcome(policy_id=rule.id, primitive=rule.primitive, mode=rule.mode, outcome=outcome)
+def _outcome(book: Book, outcome: str) -> RuleOutcome:
+    return RuleOutcome(policy_id=book.id, primitive=book.primitive, mode=book.mode, outcome=outcome)
 
 
-def _error(judgement: Judgement, book: Book[Rule], error: TooManyScopes) -> RuleOutcome:
-    outcome = _outcome(book.rule, "error")
-    _fail(judgement, book, outcome, str(error))
+def _error(book: Book, error: TooManyScopes) -> RuleOutcome:
+    outcome = _outcome(book, "error")
+    outcome.reason = str(error)
     return outcome
-
-
-def _fail(judgement: Judgement, book: Book[Rule], outcome: RuleOutcome, reason: str) -> None:
-    """The rule cannot be evaluated: its `on_error` decides, and the outcome says why."""
-    outcome.outcome, outcome.reason = "error", reason
-    if book.rule.on_error == "deny":
-        _deny(judgement, book, "rule_error")
-
-
-def _deny(judgement: Judgement, book: Book[Rule], reason: str, wait_seconds: float | None = None) -> None:
-    if book.rule.enforced:
-        judgement.denials.append(Finding(book, reason, wait_seconds))
 
 
 def _is_cheaper(candidate: Quote, than: Quote) -> bool:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.telemetry_line import Usage
+from policy_runtime.books import AnomalyBook, Book, books_of
 from policy_runtime.labels import Labels
 from policy_runtime.meters import (
-    Book,
     MeanKey,
     Means,
     Meter,
@@ -30,7 +30,7 @@ from policy_runtime.recent_ids import DUPLICATE_HORIZON, RecentIds
 from policy_runtime.windows import longest_bucket_us
 
 if TYPE_CHECKING:
-    from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, Rule
+    from policy_runtime.policy import BudgetThreshold, Policy
 
 _FIRST_ALERT_SWEEP = 1024
 
@@ -71,22 +71,22 @@ class Ledger:
         self.last_decision_us = 0
         self.folded_bytes = 0  # of log lines, since the start
         self.policy_hash_in_log: str | None = None
-        self._books: dict[str, tuple[Book[Rule], ...]] = {
-            name: tuple(Book(rule, policy, index) for index, rule in enumerate(namespace.rules))
-            for name, namespace in policy.namespaces.items()
+        self._books = {
+            name: books_of(namespace.rules, policy) for name, namespace in policy.namespaces.items()
         }
+        self._charged: dict[str | None, str | None] = {name: name for name in policy.namespaces}
+        self._charged[None] = policy.charged_namespace(None)
         self._open: dict[str, Held] = {}
         self._lapsed: dict[str, Held] = {}
         self._expiries: list[tuple[int, str]] = []
         self._settled = RecentIds(duplicate_horizon)
         self._last_alerts: dict[tuple[str, Scope, float], tuple[int, int]] = {}
         self._sweep_alerts_at = _FIRST_ALERT_SWEEP
-        anomaly_rules = [
-            rule for namespace in policy.namespaces.values() for rule in namespace.rules
-            if rule.primitive == "cost_anomaly"
-        ]  # fmt: skip
         self._baselines = {
-            rule.baseline_us: Means(rule.baseline_us, policy.max_scopes) for rule in anomaly_rules
+            book.baseline_us: Means(book.baseline_us, policy.max_scopes)
+            for books in self._books.values()
+            for book in books
+            if isinstance(book, AnomalyBook)
         }
         self._output_tokens = Means(self.longest_us, policy.max_scopes)
         self._route_costs = Means(self.longest_us, policy.max_scopes)
@@ -104,16 +104,23 @@ class Ledger:
 
     # -- what judgement reads ------------------------------------------------------------------------
 
-    def books(self, charged: str | None) -> tuple[Book[Rule], ...]:
+    def charged(self, namespace: str | None) -> str | None:
+        """`Policy.charged_namespace`, known beforehand for the namespaces of the file."""
+        if namespace in self._charged:
+            return self._charged[namespace]
+        return self.policy.charged_namespace(namespace)
+
+    def books(self, charged: str | None) -> tuple[Book, ...]:
         """The books of the rules that judge requests charged to `charged`, in the file's order."""
         if charged is None:
             return ()
         books = self._books.get(charged)
         return books if books is not None else self._books.get("default", ())
 
-    def baseline(self, rule: CostAnomaly, feature_id: str | None, tier: str | None) -> tuple[int, int]:
-        """(samples, sum in nano-USD) of known costs of successful requests of a feature and tier."""
-        return self._baselines[rule.baseline_us].at((feature_id, tier), self.now_us)
+    def baseline(self, baseline_us: int, feature_id: str | None, tier: str | None) -> tuple[int, int]:
+        """(samples, sum in nano-USD) of known costs of successful requests of a feature and tier within
+        `baseline_us`, which some anomaly rule compares with."""
+        return self._baselines[baseline_us].at((feature_id, tier), self.now_us)
 
     def mean_output_tokens(self, route_name: str | None, model: str | None) -> float | None:
         """Observed mean output tokens of a route and model within the longest window, or None."""
@@ -203,7 +210,7 @@ class Ledger:
         # By the dates alone, so that it does not matter how long this gate has been remembering.
         governed = admitted is not None and at_us < admitted.timestamp_us + self.longest_us
         labels = Labels.of_usage(usage)
-        charged = self.policy.charged_namespace(labels.budget_namespace)
+        charged = self.charged(labels.budget_namespace)
         tokens = (usage.tokens_in or 0) + (usage.tokens_out or 0)
         if charged is not None:
             for book in self.books(charged):
@@ -254,7 +261,7 @@ class Ledger:
 
     def _post_admission(self, admitted: Admitted, *, counts_request: bool) -> list[tuple[Meter, int]]:
         postings: list[tuple[Meter, int]] = []
-        charged = self.policy.charged_namespace(admitted.labels.budget_namespace)
+        charged = self.charged(admitted.labels.budget_namespace)
         if charged is None:
             return postings
         for book in self.books(charged):
@@ -262,7 +269,7 @@ class Ledger:
                 continue
             scope = book.scope(charged, admitted.labels)
             for meters in book.meters:
-                meter = _meter_or_none(meters, scope, self.now_us)
+                meter = meters.by_scope.get(scope) or _meter_or_none(meters, scope, self.now_us)
                 if meter is None:
                     continue
                 if meters.unit == "requests":
@@ -275,7 +282,7 @@ class Ledger:
         return postings
 
     def _post_bill(
-        self, book: Book[Rule], scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool
+        self, book: Book, scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool
     ) -> None:
         for meters in book.meters:
             meter = _meter_or_none(meters, scope, max(self.now_us, at_us))

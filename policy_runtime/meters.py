@@ -6,16 +6,14 @@ What does not belong here: which event moves which meter (`ledger`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import attrgetter
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.timestamps import MICROS
 from policy_runtime.errors import PolicyRuntimeError
-from policy_runtime.labels import NO_SCOPE_VALUE, Labels
 from policy_runtime.windows import RollingWindow, Window, budget_window
 
 if TYPE_CHECKING:
-    from policy_runtime.policy import BudgetThreshold, Policy, Rule, ScopeName
+    from policy_runtime.policy import BudgetThreshold, Policy
 
 _FIRST_SWEEP = 1024
 # Time alone makes nothing idle faster than this: with all scopes in use, sweeping more often finds nothing.
@@ -26,7 +24,6 @@ _SUM_MASK = (1 << _SUM_BITS) - 1
 
 Scope = tuple[str, ...]
 MeanKey = tuple[str | None, ...]
-Rule_co = TypeVar("Rule_co", bound="Rule", covariant=True)
 
 
 class TooManyScopes(PolicyRuntimeError):
@@ -109,49 +106,6 @@ class Meters:
             del self.by_scope[scope]
         self._swept_us = now_us
         self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.by_scope))
-
-
-class Book(Generic[Rule_co]):
-    """A rule's accounts: what `judgement` reads to judge it.
-
-    Attributes:
-        index: the rule's place in its namespace, from 0.
-        primitive: the rule's.
-        downgrades: whether the rule may downgrade; all others may deny or annotate.
-        meters: one for a budget, one per limit of a rate limit, none for other rules.
-    """
-
-    __slots__ = ("_label", "_names", "downgrades", "index", "meters", "primitive", "rule")
-
-    def __init__(self, rule: Rule_co, policy: Policy, index: int = 0) -> None:
-        self.rule = rule
-        told: Rule = rule  # the union, which its primitive tells apart
-        self.index = index
-        self.primitive: str = told.primitive
-        self.downgrades = told.primitive == "route_preference"
-        self.meters: tuple[Meters, ...] = ()
-        per: tuple[ScopeName, ...] = ()
-        if told.primitive == "budget_threshold":
-            per = told.per
-            self.downgrades = told.action == "downgrade"
-            self.meters = (Meters("nano_usd", told, told.longest_us, policy),)
-        elif told.primitive == "rate_limit":
-            per = told.per
-            self.meters = tuple(Meters(what, None, window, policy) for what, window, _ in told.limits)
-        self._names = per
-        self._label = attrgetter(per[0]) if len(per) == 1 else None
-
-    def scope(self, charged: str, labels: Labels) -> Scope:
-        """The scope under this rule of a request charged to `charged`."""
-        if not self._names:
-            return (charged,)
-        if self._label is not None:
-            return (charged, self._label(labels) or NO_SCOPE_VALUE)
-        return (charged, *[getattr(labels, name) or NO_SCOPE_VALUE for name in self._names])
-
-    def named(self, scope: Scope) -> dict[str, str] | None:
-        """A scope as records show it: what the rule counts by, None when it counts by nothing."""
-        return dict(zip(self._names, scope[1:], strict=True)) if self._names else None
 
 
 class MeanWindow:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from llmscope.errors import ConfigurationError
-from llmscope.gateway.cost_model import Rate, rate_for
-from llmscope.gateway.policies import RoutePolicy, available_routes, get_route_policy
+from llmscope.gateway.cost_model import Rate, find_rate
+from llmscope.gateway.policies import RoutePolicy, available_routes, find_route_policy, get_route_policy
 
 if TYPE_CHECKING:
     from policy_runtime.asking import Ask
@@ -48,20 +47,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
 
 def price_of(model: str | None) -> Rate | None:
     """The rate of a model, None when no price is known."""
-    if model is None:
-        return None
-    try:
-        return rate_for(model)
-    except ConfigurationError:
-        return None
-
-
-def route_or_none(route_name: str | None) -> RoutePolicy | None:
-    """The registered route of that name, None when llmscope has never heard of it."""
-    try:
-        return None if route_name is None else get_route_policy(route_name)
-    except ConfigurationError:
-        return None
+    return None if model is None else find_rate(model)
 
 
 def models_of_tier(policy: Policy, tier: str) -> dict[str, str]:
@@ -95,10 +81,10 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
     """
     labels = ask.labels
     route_name = labels.route_name
-    route = route_or_none(route_name)
+    route = find_route_policy(route_name)
     bound = ask.max_output_tokens or (DEFAULT_MAX_OUTPUT_TOKENS if route is None else route.max_output_tokens)
     provider, model = _model_for(policy, ask, route, tier)
-    rate = price_of(model)
+    rate = None if model is None else find_rate(model)
     if rate is None:
         recent = ledger.mean_cost_nano(route_name, labels.budget_namespace)
         return Quote(tier, provider, model, None, recent, bound, None)
@@ -139,7 +125,7 @@ def _model_for(
         if tier == ask.model_tier:
             return provider, ask.model
         return provider, models_of_tier(policy, tier).get(provider or "")
-    route = route or route_or_none(FALLBACK_ROUTE)
+    route = route or find_route_policy(FALLBACK_ROUTE)
     if route is None:
         return None, None
     model = route.model_for_tier.get(tier) or models_of_tier(policy, tier).get(route.provider_name)

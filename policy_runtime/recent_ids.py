@@ -33,8 +33,11 @@ class RecentIds:
         self._digests: tuple[array[int], ...] = ()
 
     def __contains__(self, request_id: str) -> bool:
-        if request_id in self._newest or any(request_id in generation for generation in self._older):
+        if request_id in self._newest:
             return True
+        for generation in self._older:
+            if request_id in generation:
+                return True
         if not self._digests:
             return False
         digest = _digest_of(request_id)

@@ -24,7 +24,7 @@ def decision_of(
     """
     rule, mark, policy = judgement.rule, judgement.watermark, loaded.policy
     ask, effective, requested = judgement.ask, judgement.effective, judgement.requested
-    labels = ask.labels
+    labels, expected, expected_at_first = ask.labels, effective.expected_nano, requested.expected_nano
     record = DecisionRecord(
         schema_version=SCHEMA_VERSION,
         timestamp=format_micros(judgement.now_us),
@@ -47,8 +47,8 @@ def decision_of(
         mode="shadow" if policy.all_shadow else "enforce",
         state="fresh" if degraded is None else "degraded",
         state_reason=degraded,
-        estimated_cost_usd=usd_or_none(effective.expected_nano),
-        requested_estimated_cost_usd=usd_or_none(requested.expected_nano),
+        estimated_cost_usd=None if expected is None else expected / NANO_PER_USD,
+        requested_estimated_cost_usd=None if expected_at_first is None else expected_at_first / NANO_PER_USD,
         estimated_tokens_in=ask.tokens_in,
         policy_version=policy.version,  # type: ignore[arg-type]  # a float version is written as it stands
         policy_hash=loaded.hash,

@@ -235,7 +235,8 @@ class LogTail:
         current = self._open
         if current is None or current.offset != offset:
             return False
-        _extend_head(current, written)
+        if len(current.head) < FINGERPRINT_BYTES:
+            _extend_head(current, written)
         current.offset = offset + len(written)
         current.overlap = written[-_OVERLAP_BYTES:]
         return True

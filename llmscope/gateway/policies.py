@@ -105,6 +105,11 @@ def available_routes() -> list[str]:
     return sorted(_ROUTE_POLICIES)
 
 
+def find_route_policy(route_name: str | None) -> RoutePolicy | None:
+    """The policy of a route; None when there is no such route."""
+    return None if route_name is None else _ROUTE_POLICIES.get(route_name)
+
+
 def get_route_policy(route_name: str) -> RoutePolicy:
     """The policy of a route.
 

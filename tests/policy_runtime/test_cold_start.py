@@ -71,7 +71,7 @@ def readings(ledger: Ledger, now_us: int) -> dict[str, Any]:
         (tenant, tier): (
             ledger.mean_cost_nano("/answer-routed", None),
             ledger.mean_output_tokens("/answer-routed", "gpt-4o"),
-            ledger.baseline(POLICY.namespaces["default"].rules[4], "chat", tier),  # type: ignore[arg-type]
+            ledger.baseline(POLICY.namespaces["default"].rules[4].baseline_us, "chat", tier),  # type: ignore[arg-type]
         )
         for tenant in ("a", "b")
         for tier in ("expensive", "cheap")
