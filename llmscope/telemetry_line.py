@@ -226,41 +226,63 @@ def normalise(line: TelemetryLine, fallback_id: str) -> Usage:
     Raises:
         MalformedLine: its timestamp cannot be used.
     """
-    tags = line.audit_tags or _NO_TAGS
-    more = line.metadata or _NO_TAGS
-    tokens = line.tokens or _NO_TOKENS
-    status = text_of(line.status)
-    if status is None:
-        status = "success" if line.success else ("error" if line.success is False else "unknown")
-    finish_reason = text_of(line.finish_reason)
-    success = (
-        finish_reason in SUCCESS_FINISH_REASONS if finish_reason is not None else status in SUCCESS_STATUSES
-    )
+    # Nearly every line says nearly everything as text at its top level: `text_of` is asked for the rest.
+    tags = line.audit_tags
+    more = line.metadata
+    if tags is None:
+        tags = _NO_TAGS
+    if more is None:
+        more = _NO_TAGS
+    tokens = line.tokens
+    tokens_in, tokens_out = line.tokens_in, line.tokens_out
+    if tokens is not None:
+        tokens_in = tokens.input if tokens_in is None else tokens_in
+        tokens_out = tokens.output if tokens_out is None else tokens_out
+    status = line.status
+    if type(status) is not str or not status:
+        status = text_of(status)
+        if status is None:
+            status = "success" if line.success else ("error" if line.success is False else "unknown")
+    finish_reason = line.finish_reason
+    if finish_reason is not None:
+        finish_reason = text_of(finish_reason)
+    is_ok = status in SUCCESS_STATUSES
     fallback = line.is_fallback if line.is_fallback is not None else line.fallback_triggered
     latency = line.latency_ms
-    use_case = text_of(line.use_case, tags.use_case, more.use_case)
+    request_id, tenant_id, use_case = line.request_id, line.tenant_id, line.use_case
+    route, provider, model, tier = line.route, line.provider_selected, line.model_selected, line.model_tier
+    if use_case is not None or tags.use_case is not None or more.use_case is not None:
+        use_case = text_of(use_case, tags.use_case, more.use_case)
     return Usage(
-        request_id=text_of(line.request_id) or fallback_id,
-        timestamp_us=parse_micros(line.timestamp or ""),
-        tenant_id=text_of(line.tenant_id, tags.tenant_id, more.tenant_id) or DEFAULT_TENANT,
-        caller_id=text_of(line.caller_id, tags.caller_id, more.caller_id),
-        use_case=use_case,
-        feature_id=text_of(line.feature_id, tags.feature_id, more.feature_id) or use_case,
-        experiment_id=text_of(line.experiment_id, tags.experiment_id, more.experiment_id),
-        budget_namespace=text_of(line.budget_namespace, tags.budget_namespace, more.budget_namespace),
-        route_name=text_of(line.route, line.route_name),
-        provider=text_of(line.provider_selected, line.provider),
-        model=text_of(line.model_selected, line.model, line.selected_model),
-        model_tier=text_of(line.model_tier),
-        tokens_in=_count(line.tokens_in if line.tokens_in is not None else tokens.input),
-        tokens_out=_count(line.tokens_out if line.tokens_out is not None else tokens.output),
-        cost_nano=known_cost_nano(line, status),
-        latency_ms=None if latency is None or not 0 <= latency <= _LARGEST_DOUBLE else float(latency),
-        status="success" if status in SUCCESS_STATUSES else status,
-        success=success,
-        finish_reason=finish_reason,
-        is_fallback=bool(fallback),
+        request_id if type(request_id) is str and request_id else text_of(request_id) or fallback_id,
+        parse_micros(line.timestamp or ""),
+        tenant_id
+        if type(tenant_id) is str and tenant_id
+        else text_of(tenant_id, tags.tenant_id, more.tenant_id) or DEFAULT_TENANT,
+        _label(line.caller_id, tags.caller_id, more.caller_id),
+        use_case,
+        _label(line.feature_id, tags.feature_id, more.feature_id) or use_case,
+        _label(line.experiment_id, tags.experiment_id, more.experiment_id),
+        _label(line.budget_namespace, tags.budget_namespace, more.budget_namespace),
+        route if type(route) is str and route else text_of(route, line.route_name),
+        provider if type(provider) is str and provider else text_of(provider, line.provider),
+        model if type(model) is str and model else text_of(model, line.model, line.selected_model),
+        tier if type(tier) is str and tier else text_of(tier),
+        tokens_in if tokens_in is None or type(tokens_in) is int else int(tokens_in),
+        tokens_out if tokens_out is None or type(tokens_out) is int else int(tokens_out),
+        known_cost_nano(line, status),
+        None if latency is None or not 0 <= latency <= _LARGEST_DOUBLE else float(latency),
+        "success" if is_ok else status,
+        is_ok if finish_reason is None else finish_reason in SUCCESS_FINISH_REASONS,
+        finish_reason,
+        bool(fallback),
     )
+
+
+def _label(at_top: Text, in_tags: Text, in_metadata: Text) -> str | None:
+    if at_top is None and in_tags is None and in_metadata is None:
+        return None
+    return text_of(at_top, in_tags, in_metadata)
 
 
 def read_usage(line: bytes, fallback_id: str) -> Usage | None:
@@ -276,9 +298,4 @@ def read_usage(line: bytes, fallback_id: str) -> Usage | None:
     return normalise(parsed, fallback_id)
 
 
-def _count(value: Number) -> int | None:
-    return None if value is None else int(value)
-
-
 _NO_TAGS = Tags()
-_NO_TOKENS = TokenCounts()
