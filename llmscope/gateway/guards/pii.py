@@ -97,7 +97,7 @@ class _PiiStream:
     def __init__(self, rules: _Rules) -> None:
         self._rules = rules
         self._unfinished = Unfinished(rules.finders)
-        self._let_through: list[str] = []
+        self._let_through = ""
         self._found: set[PiiKind] = set()
         self._is_blocked = False
 
@@ -112,7 +112,7 @@ class _PiiStream:
     @property
     def verdict(self) -> GuardVerdict:
         """What was found so far (`text` is everything let through)."""
-        return self._rules.verdict(self._found, "".join(self._let_through))
+        return self._rules.verdict(self._found, self._let_through)
 
     def _let(self, settled: list[Stretch]) -> str:
         pieces = []
@@ -127,7 +127,7 @@ class _PiiStream:
                 break
             pieces.append(text if action == "warn" else placeholder(finding.kind))
         through = "".join(pieces)
-        self._let_through.append(through)
+        self._let_through += through
         return through
 
 
