@@ -49,7 +49,9 @@ def build_defs(settings: Settings) -> Definitions:
         schedules=[questions_hourly, audit_daily, freshness_watch],
         sensors=[*build_sensors(settings), build_production_sensor(settings)],
         resources={
-            "warehouse": WarehouseResource(database=str(settings.warehouse_path)),
+            "warehouse": WarehouseResource(
+                database=str(settings.warehouse_path), memory_mb=settings.warehouse_memory_mb
+            ),
             "settings": settings,
         },
         executor=in_process_executor,

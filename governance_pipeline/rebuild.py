@@ -41,7 +41,7 @@ def rebuild_warehouse(
     if not target.exists():
         return _fold_into(settings, target, None, say)
     try:
-        with warehouse.connect(target) as present:
+        with warehouse.connect(target, memory_mb=settings.warehouse_memory_mb) as present:
             if not accept_loss:
                 _refuse_loss(present, settings)
             present.execute("CHECKPOINT")
@@ -58,7 +58,7 @@ def _fold_into(
     _remove(beside)
     say(f"folding the logs into {beside}")
     fresh = settings.with_warehouse(beside)
-    with warehouse.connect(beside) as con:
+    with warehouse.connect(beside, memory_mb=settings.warehouse_memory_mb) as con:
         refreshed = pipeline.refresh(con, fresh, publishing=False)
         failed = refreshed.failed_blocking
         if not failed:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from governance_pipeline import warehouse
 from governance_pipeline.dagster_home import PROCESS_TAG, process_identity
+from governance_pipeline.settings import DEFAULT_WAREHOUSE_MEMORY_MB
 
 # One pool for everything that opens the warehouse: runs that share an instance then take turns.
 WRITER_POOL = "duckdb_writer"
@@ -29,6 +30,9 @@ class WarehouseResource(DuckDBResource):
 
     wait_seconds: float = Field(
         default=RUN_WAIT_SECONDS, description="How long to wait while another process holds the file."
+    )
+    memory_mb: int = Field(
+        default=DEFAULT_WAREHOUSE_MEMORY_MB, description="How much memory DuckDB may take, in megabytes."
     )
 
     @classmethod
@@ -47,6 +51,6 @@ class WarehouseResource(DuckDBResource):
         Raises:
             governance_pipeline.errors.WarehouseError: it stays locked, or cannot be opened.
         """
-        options: dict[str, Any] = {"wait_seconds": self.wait_seconds}
+        options: dict[str, Any] = {"wait_seconds": self.wait_seconds, "memory_mb": self.memory_mb}
         with warehouse.connect(self.database, **options) as con:
             yield con

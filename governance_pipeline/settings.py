@@ -16,6 +16,11 @@ from llmscope.settings import home_from
 from policy_runtime.errors import SettingsError
 from policy_runtime.settings import Settings as GateSettings
 
+# A million requests with their decisions are folded from the start in as much, with a detour through the disk
+# in one join; without a limit DuckDB would take four fifths of the machine.
+DEFAULT_WAREHOUSE_MEMORY_MB = 1024
+_LEAST_WAREHOUSE_MEMORY_MB = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -35,6 +40,8 @@ class Settings:
         telemetry_globs: further telemetry files, by path or pattern: of programs that do not take the log's
             lock and keep a file of their own, or of other machines.
         decisions_globs: further decision logs, likewise.
+        warehouse_memory_mb: how much memory DuckDB may take for a refresh or a rebuild; what needs more goes
+            through a folder beside the warehouse.
     """
 
     home: Path
@@ -49,6 +56,7 @@ class Settings:
     evaluation_path: Path | None = None
     telemetry_globs: tuple[str, ...] = ()
     decisions_globs: tuple[str, ...] = ()
+    warehouse_memory_mb: int = DEFAULT_WAREHOUSE_MEMORY_MB
 
     def __post_init__(self) -> None:
         self._refuse_other_logs("TELEMETRY_GLOBS", self.telemetry_globs, self.decisions_path)
@@ -61,7 +69,7 @@ class Settings:
         Raises:
             policy_runtime.errors.SettingsError: `POLICY_PATH`, `ECONOMICS_PATH`, `ALERT_SINKS_PATH` or
                 `EVALUATION_PATH` names a file that is not there; or `TELEMETRY_GLOBS` or `DECISIONS_GLOBS`
-                names a log of another kind.
+                names a log of another kind; or `WAREHOUSE_MEMORY_MB` is no number of 64 or more.
             llmscope.errors.ConfigurationError: two variables name different telemetry logs.
         """
         environ = os.environ if environ is None else environ
@@ -78,6 +86,7 @@ class Settings:
             evaluation_path=_optional_file(environ, "EVALUATION_PATH", "evaluation.yaml"),
             telemetry_globs=_globs(environ, "TELEMETRY_GLOBS"),
             decisions_globs=_globs(environ, "DECISIONS_GLOBS"),
+            warehouse_memory_mb=_memory_mb(environ, "WAREHOUSE_MEMORY_MB"),
         )
 
     @classmethod
@@ -95,6 +104,7 @@ class Settings:
         evaluation_path: Path | None = None,
         telemetry_globs: Sequence[str] = (),
         decisions_globs: Sequence[str] = (),
+        warehouse_memory_mb: int = DEFAULT_WAREHOUSE_MEMORY_MB,
     ) -> Settings:
         """The default places inside `home`; what is given explicitly stands."""
         home = Path(home)
@@ -112,6 +122,7 @@ class Settings:
             evaluation_path=evaluation_path,
             telemetry_globs=tuple(telemetry_globs),
             decisions_globs=tuple(decisions_globs),
+            warehouse_memory_mb=warehouse_memory_mb,
         )
 
     def with_warehouse(self, warehouse_path: Path) -> Settings:
@@ -159,6 +170,17 @@ def _path(environ: Mapping[str, str], variable: str) -> Path | None:
 def _globs(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
     """Paths and patterns, separated as in `PATH`."""
     return tuple(named for named in environ.get(variable, "").split(os.pathsep) if named)
+
+
+def _memory_mb(environ: Mapping[str, str], variable: str) -> int:
+    named = environ.get(variable)
+    if not named:
+        return DEFAULT_WAREHOUSE_MEMORY_MB
+    if not (named.isascii() and named.isdigit() and int(named) >= _LEAST_WAREHOUSE_MEMORY_MB):
+        raise SettingsError(
+            f"{variable} is {named!r}, but is a number of megabytes, {_LEAST_WAREHOUSE_MEMORY_MB} or more"
+        )
+    return int(named)
 
 
 def _optional_file(environ: Mapping[str, str], variable: str, default: str) -> Path | None:

@@ -1,8 +1,9 @@
 """The warehouse: opening the DuckDB file, its layout, and waiting for whoever holds it.
 
 `connect` is the only way in. It lays out schemas, tables and macros from `sql/schema/` once, keeps the
-session in UTC, and waits with backoff while another process holds the file. A warehouse of an older layout
-is brought to the present one: its raw rows are carried over, everything derived from them is built again.
+session in UTC and its memory bounded, and waits with backoff while another process holds the file. A
+warehouse of an older layout is brought to the present one: its raw rows are carried over, everything derived
+from them is built again.
 
 What does not belong here: what is in the tables, and publishing what readers read.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from governance_pipeline.errors import (
     WarehouseUnavailable,
     WarehouseVersionMismatch,
 )
+from governance_pipeline.settings import DEFAULT_WAREHOUSE_MEMORY_MB
 from governance_pipeline.sql_files import SqlFile, load_sql
 
 # Raised by one when a table of `raw` changes so that rows already taken would not fit it.
@@ -46,13 +49,18 @@ _HOLDER = re.compile(r"PID (\d+)")
 
 @contextmanager
 def connect(
-    path: str | os.PathLike[str], *, wait_seconds: float = DEFAULT_WAIT_SECONDS
+    path: str | os.PathLike[str],
+    *,
+    wait_seconds: float = DEFAULT_WAIT_SECONDS,
+    memory_mb: int = DEFAULT_WAREHOUSE_MEMORY_MB,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """The warehouse at `path` (`:memory:` for one that ends with the block), laid out and in UTC.
 
     Args:
         path: the DuckDB file; it and its folder are created when missing.
         wait_seconds: how long to wait while another process holds the file.
+        memory_mb: how much memory DuckDB may take; what needs more goes through a folder beside the file
+            (the machine's temporary folder without one), which is gone when the block ends.
 
     Raises:
         WarehouseLocked: it stayed held for that long; names the holder.
@@ -61,11 +69,20 @@ def connect(
     """
     con = _open(os.fspath(path), wait_seconds)
     try:
-        con.execute("SET TimeZone = 'UTC'")
+        load_sql("schema/session").execute(
+            con, memory_limit=f"{memory_mb}MB", temp_directory=_spill_folder(os.fspath(path))
+        )
         _lay_out(con, os.fspath(path))
         yield con
     finally:
         con.close()
+
+
+def _spill_folder(path: str) -> str:
+    """Where DuckDB puts what does not fit into memory, created only if something does not."""
+    if path != IN_MEMORY:
+        return f"{path}.spill"
+    return os.path.join(tempfile.gettempdir(), f"governance-{os.getpid()}.spill")  # noqa: PTH118
 
 
 def _open(path: str, wait_seconds: float) -> duckdb.DuckDBPyConnection:

@@ -247,3 +247,13 @@ def test_python_and_sql_read_the_same_instant_of_any_text(
         "SELECT epoch_us(event_time(text)) FROM (SELECT unnest($texts) AS text)", {"texts": texts}
     ).fetchall()
     assert [row[0] for row in rows] == [micros(text) for text in texts]
+
+
+def test_a_session_is_bounded_in_memory_and_prints_nothing_of_its_own(tmp_path: Path) -> None:
+    """DuckDB would draw a progress bar into the output of a command whose statement takes two seconds."""
+    with connect(tmp_path / "governance.duckdb", memory_mb=100) as con:
+        settings = "current_setting('memory_limit'), current_setting('enable_progress_bar')"
+        assert con.execute(f"SELECT {settings}").fetchall() == [("95.3 MiB", False)]
+        con.execute("CREATE TEMP TABLE t AS SELECT range AS a, hash(range)::VARCHAR AS b FROM range(4000000)")
+        assert (tmp_path / "governance.duckdb.spill").is_dir(), "what does not fit lies beside the file"
+    assert not (tmp_path / "governance.duckdb.spill").exists()
