@@ -9,6 +9,8 @@ import logging
 import os
 import random
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -404,3 +406,46 @@ async def test_a_gate_that_reads_a_long_window_keeps_no_other_process_waiting(
         await admission.__aenter__()
     gate.close()
     assert free == [True]
+
+
+_WRITES_CHECKPOINTS = """
+import sys
+from pathlib import Path
+from llmscope.clock import VirtualClock
+from policy_runtime import live_state
+from tests.policy_runtime.log_lines import START
+from tests.policy_runtime.test_cold_start import POLICY
+
+folder = Path(sys.argv[1])
+live_state.CHECKPOINT_EVERY_BYTES = 0
+state = live_state.LiveState((folder / "t.jsonl",), folder / "d.jsonl", VirtualClock(START), POLICY)
+print("ready", flush=True)
+while True:
+    state._renew_checkpoint()
+"""
+
+
+def test_a_kill_while_checkpoints_are_written_leaves_one_that_fits_or_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    traffic = Traffic(tmp_path, random.Random(1))
+    rng = random.Random(7)
+    for number in range(25 if SLOW else 4):
+        write_bills(traffic.telemetry, 10 * number, 10)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITES_CHECKPOINTS, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        while not checkpoint_of(traffic).exists():
+            time.sleep(0.001)
+        time.sleep(rng.random() / 50)
+        writer.kill()
+        writer.communicate()
+        ledger, now_us = start(traffic)
+        assert spent(ledger, now_us) == 10 * (number + 1) * 1_000_000
+        without, _ = start_without(traffic)
+        assert readings(ledger, now_us) == readings(without, now_us)
+    assert not caplog.records

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from llmscope.clock import VirtualClock
+from llmscope.event_log import _read
 from llmscope.timestamps import MICROS, parse_micros, to_micros
 from policy_runtime import generations
 from policy_runtime.generations import first_offset_since
@@ -215,6 +216,59 @@ def test_a_start_from_the_files_equals_having_run_all_along(
     assert spent(fresh, now_us) == spent_by_hand(traffic.bills, now_us)
     running.forget()
     started.forget()
+
+
+@settings(
+    max_examples=80 if SLOW else 8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(seed=st.integers(0, 10**9))
+def test_wherever_the_bytes_are_cut_the_state_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Looks that see half a line, and chunks that end anywhere, against one look at everything."""
+    assert not cut_bytes_differ(tmp_path_factory.mktemp("cut"), seed)
+
+
+def cut_bytes_differ(folder: Path, seed: int) -> bool:
+    rng = random.Random(seed)
+    source = Traffic(folder / "source", rng, rotates=False)
+    source.folder.mkdir()
+    written: list[tuple[Path, bytes]] = []
+    source._append = lambda path, line: written.append((path, line + b"\n"))  # type: ignore[method-assign]
+    for _ in range(300):
+        source.step()
+    copy = Traffic(folder, rng, clock=source.clock)
+    looking = copy.state()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_read, "CHUNK_BYTES", rng.choice((4000, 9000)))
+        for path, line in written:
+            at = 0
+            while at < len(line):
+                end = min(len(line), at + rng.choice((1, 40, 300, 5000)))
+                with (folder / path.name).open("ab") as log:
+                    log.write(line[at:end])
+                at = end
+                if rng.random() < 0.1:
+                    looking.current()
+        ledger, now_us, _ = looking.current()
+    at_once, _, _ = copy.state().current()
+    return readings(ledger, now_us) != readings(at_once, now_us)
+
+
+def test_twin_a_reader_that_takes_half_a_line_for_a_line_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = LogFollower._fold
+
+    def first_half_only(self: LogFollower, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
+        whole = data.rfind(b"\n", 0, -1) + 1  # the last line of every chunk is lost
+        fold(self, ledger, data[:whole], offset, head)
+
+    monkeypatch.setattr(LogFollower, "_fold", first_half_only)
+    (tmp_path / "cut").mkdir()
+    assert cut_bytes_differ(tmp_path / "cut", 1)
 
 
 def differs(folder: Path, seed: int, looks: float) -> bool:

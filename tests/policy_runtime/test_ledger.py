@@ -149,6 +149,38 @@ def test_estimates_are_compared_with_what_was_billed_in_time() -> None:
     assert list(ledger.estimates()) == []
 
 
+def test_what_names_an_unknown_or_a_known_request_again_changes_nothing() -> None:
+    ledger = ledger_of()
+    fold(
+        ledger,
+        [decision_line(0, 0.005, "open"), decision_line(0, 0.005, "paid")],
+        [original_line(1, 0.002, "paid")],
+    )
+    before = reading(ledger, 10)
+    assert before == (2_000_000, 5_000_000, 0)
+    extension = {
+        "event": "reservation_extended",
+        "timestamp": stamp(2),
+        "reservation_expires_at": stamp(3000),
+    }
+    fold(
+        ledger,
+        [
+            decision_line(3, 0.5, "open"),
+            decision_line(3, 0.5, "paid"),
+            decision_line(3, None, "denied", decision="deny"),
+            {**extension, "request_id": "never"},
+            {**extension, "request_id": "paid"},
+            extension,
+            {"event": "something_new", "timestamp": stamp(2), "request_id": "open"},
+        ],
+        [original_line(4, None, "never"), original_line(4, 0.5, "paid"), original_line(4, None, "denied")],
+    )
+    assert reading(ledger, 10) == before
+    assert reading(ledger, 899) == before
+    assert reading(ledger, 900) == (2_000_000, 0, 5_000_000)
+
+
 def test_money_is_attributed_by_the_tags_of_the_original(tmp_path: Any) -> None:
     policy = {
         "namespaces": {
