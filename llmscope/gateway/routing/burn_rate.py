@@ -167,10 +167,9 @@ class BurnMeter:
             if window.short_seconds > max(watched_seconds, self._shortest_seconds):
                 continue
             long, short = self._counts[window.long_seconds], self._counts[window.short_seconds]
-            if long.calls < self._minimum_sample:
+            if long.calls < self._minimum_sample or self._rate(short) <= window.threshold:
                 continue
-            if min(self._rate(long), self._rate(short)) <= window.threshold:
-                continue
+            # A count that is no chance at the threshold is above it.
             if test.is_above(long.bad, long.calls, _CHANCE_OF_FALSE_ALARM):
                 self.burning = window
                 to_refute = good_run_to_refute(test.bound, _CHANCE_OF_FALSE_RECOVERY)

@@ -154,6 +154,24 @@ def test_recovery_takes_a_run_of_good_calls_that_a_burning_target_would_hardly_m
     assert burn.rate(60.0, now) == 0  # a clean sheet
 
 
+def test_a_pair_says_nothing_of_a_target_watched_for_less_than_its_short_window() -> None:
+    """Of 2,000 calls within 200 s 4 % failed: the pair of 3 d/6 h would take those seconds for days, and
+    hold a recovering target back for 299 good calls. The same again after a recovery."""
+    burn = meter()
+    now = feed(burn, calls=2000, bad_every=25, since=0.0, per_second=10)
+    assert burn.burning is None
+    now = feed(burn, calls=130, bad_every=1, since=now, per_second=10)
+    assert burn.burning == QUICK_WINDOW
+    now = feed(burn, calls=20, bad_every=None, since=now + 7 * HOUR)
+    assert burn.burning is None
+    now = feed(burn, calls=2000, bad_every=25, since=now, per_second=10)
+    assert burn.burning is None
+    # Watched for long enough, it does.
+    burn = meter()
+    feed(burn, calls=2000, bad_every=25, since=0.0, per_second=0.05)
+    assert burn.burning == WORKBOOK_WINDOWS[2]
+
+
 def test_a_short_pair_takes_over_what_a_long_one_found() -> None:
     """Recovery is measured by the highest threshold: a total outage that the slow pair noticed first is
     not held against the target for the 299 calls of a slow burn."""

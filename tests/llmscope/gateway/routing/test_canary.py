@@ -327,6 +327,27 @@ def test_after_a_cool_off_the_first_stage_begins_again_with_nothing_held_against
     ]
 
 
+def test_an_operators_rollback_ends_the_cool_off() -> None:
+    router = CanaryRouter(PRIMARY, CANDIDATE, cool_off_seconds=600.0)
+    for _ in range(10):
+        router.observe(failed(CANDIDATE), 100.0)
+    router.rollback(now_seconds=200.0)
+    router.choose(request(), 10_000.0)
+    assert router.status().state == "rolled_back"
+
+
+def test_what_the_primary_showed_before_a_rollback_excuses_nothing_after_a_new_start() -> None:
+    """The primary failed 10 % then; 4 faults in 20 calls are too many now."""
+    router = CanaryRouter(PRIMARY, CANDIDATE)
+    for number in range(1000):
+        router.observe(failed(PRIMARY) if number % 10 == 0 else answered(PRIMARY), 1.0)
+    router.rollback()
+    router.advance()
+    for number in range(20):
+        router.observe(failed(CANDIDATE) if number % 5 == 4 else answered(CANDIDATE), 2.0)
+    assert router.status().history[-1].reason == "auto_rollback"
+
+
 def test_answers_that_come_in_after_a_rollback_change_nothing() -> None:
     router = CanaryRouter(PRIMARY, CANDIDATE)
     router.rollback()

@@ -61,6 +61,16 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert latency.attempts(340.0) == 100
 
 
+def test_time_alone_changes_the_p95() -> None:
+    latency = live()
+    for _ in range(100):
+        latency.observe(5000.0, False, 0.0)
+    for _ in range(100):
+        latency.observe(20.0, False, 200.0)
+    assert latency.p95_ms(200.0) == pytest.approx(5000, rel=0.011)
+    assert latency.p95_ms(310.0) == pytest.approx(20, rel=0.011)
+
+
 def test_rare_attempts_are_remembered_until_there_are_enough_newer_ones() -> None:
     """One probe every 20 s is 15 in a window of 300 s: the window reaches back for the 20 it takes."""
     latency = live(minimum_sample=20)

@@ -129,6 +129,15 @@ def test_when_all_burn_the_one_that_burns_least_is_asked() -> None:
     )
 
 
+def test_when_all_burn_the_probes_go_to_the_others() -> None:
+    router = SloBurnRouter([MINI, HAIKU], exploration_share=0.1)
+    for number in range(200):
+        router.observe(failed(MINI), number / 50)
+        router.observe(failed(HAIKU) if number % 2 else answered(HAIKU), number / 50)
+    first = [router.choose(request(f"r{number}"), 4.0).targets[0] for number in range(5000)]
+    assert first.count(MINI) == pytest.approx(500, abs=90)
+
+
 def test_probes_are_the_exploration_share_and_fall_back_to_the_healthy_ones() -> None:
     router = SloBurnRouter([HAIKU, MINI, GPT_4O], exploration_share=0.05)
     break_down(router, MINI)
@@ -177,6 +186,10 @@ def test_refusals_for_the_callers_fault_and_strangers_are_not_counted() -> None:
     assert not router.is_burning(MINI)
     assert router.burn_rate(MINI, 60.0, 10.0) == 0
     assert set(router._errors) == {HAIKU, MINI}
+    break_down(router, MINI, now_seconds=20.0)
+    for number in range(100):
+        router.observe(refused(MINI), 30.0 + number)
+    assert router.is_burning(MINI)  # a hundred refusals are no hundred answers
 
 
 def test_its_own_windows_and_objective_can_be_given() -> None:
