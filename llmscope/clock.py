@@ -43,6 +43,10 @@ class SystemClock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def now_us(self) -> int:
+        """`now` in microseconds since 1970, at a fifth of the price."""
+        return time.time_ns() // 1000
+
     def monotonic(self) -> float:
         return time.monotonic()
 

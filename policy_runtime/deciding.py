@@ -63,8 +63,10 @@ class Decider:
             with self._log.mutex:
                 self._read_logs()
         if self._log.try_enter() or self._log.enter_within(self._patience_seconds()):
-            return self._decide_entered(ask)
-        self._lock_is_slow = True
+            try:
+                return self._decide(ask, locked=True)
+            finally:
+                self._log.leave()
         with self._log.mutex:
             return self._decide(ask, locked=False)
 
@@ -79,8 +81,10 @@ class Decider:
                 break
             await _sleep(LONGEST_WAIT_SECONDS)
         if self._log.try_enter() or await self._enter_in_time():
-            return self._decide_entered(ask)
-        self._lock_is_slow = True
+            try:
+                return self._decide(ask, locked=True)
+            finally:
+                self._log.leave()
         while not self._log.mutex.acquire(blocking=False):
             await _sleep(LONGEST_WAIT_SECONDS)
         try:
@@ -159,15 +163,9 @@ class Decider:
                 return True
         return False
 
-    def _decide_entered(self, ask: Ask) -> DecisionRecord:
-        try:
-            self._lock_is_slow = False
-            return self._decide(ask, locked=True)
-        finally:
-            self._log.leave()
-
     def _decide(self, ask: Ask, *, locked: bool) -> DecisionRecord:
         clock, state, loaded = self._clock, self._state, self._loaded
+        self._lock_is_slow = not locked
         started = clock.monotonic()
         ledger, now_us, degraded = state.current()
         request_id = ask.request_id

@@ -78,7 +78,8 @@ class DecisionLog:
         """
         line = encode_decision(record)
         if locked:
-            offset = self._writer.append_serialised(line, self._state.decisions_end)
+            tail = self._state.decisions_tail
+            offset = self._writer.append_serialised(line, None if tail is None else tail.end)
             self._state.skip_own(offset, line + b"\n")
         else:
             self._writer.append_unserialised(line)

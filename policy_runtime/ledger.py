@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from llmscope.telemetry_line import Usage
 from policy_runtime.books import AnomalyBook, Book, books_of
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 _FIRST_ALERT_SWEEP = 1024
 
 
-class Admitted(NamedTuple):
+class Admitted(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A decision that let a request through, as far as the ledger cares."""
 
     request_id: str
@@ -49,15 +51,12 @@ class Admitted(NamedTuple):
     expected_nano: int | None = None
 
 
-class Held:
-    """An open or lapsed reservation."""
+class Held(msgspec.Struct, gc=False):
+    """An open or lapsed reservation: when it lapses, and where it counts."""
 
-    __slots__ = ("admitted", "expires_us", "postings")
-
-    def __init__(self, admitted: Admitted, postings: list[tuple[Meter, int]]) -> None:
-        self.admitted = admitted
-        self.expires_us = admitted.expires_us
-        self.postings = postings
+    admitted: Admitted
+    expires_us: int
+    postings: list[tuple[Meter, int]]
 
 
 class Ledger:
@@ -177,7 +176,9 @@ class Ledger:
         request_id = admitted.request_id
         if self.knows(request_id):
             return
-        self._open[request_id] = Held(admitted, self._post_admission(admitted, counts_request=True))
+        self._open[request_id] = Held(
+            admitted, admitted.expires_us, self._post_admission(admitted, counts_request=True)
+        )
         heapq.heappush(self._expiries, (admitted.expires_us, request_id))
 
     def extend(self, request_id: str, expires_us: int, at_us: int) -> None:

@@ -106,8 +106,7 @@ def ledger_of(state: LedgerState, policy: Policy) -> Ledger:
     for into, held_states in ((ledger._open, state.open), (ledger._lapsed, state.lapsed)):
         for held_state in held_states:
             postings = [(places[limit][number], amount) for limit, number, amount in held_state.postings]
-            held = Held(held_state.admitted, postings)
-            held.expires_us = held_state.expires_us
+            held = Held(held_state.admitted, held_state.expires_us, postings)
             into[held.admitted.request_id] = held
             due_us = held.expires_us if into is ledger._open else ledger._forgotten_at(held)
             ledger._expiries.append((due_us, held.admitted.request_id))

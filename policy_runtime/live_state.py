@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmscope.clock import Clock
-from llmscope.event_log import FileEnd
+from llmscope.clock import Clock, SystemClock
+from llmscope.event_log import LogTail
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime.decision_record import TelemetryPosition
 from policy_runtime.generations import DISORDER_US, FoldedFile, NotAsFolded
@@ -44,6 +44,7 @@ class LiveState:
         self.policy = policy
         self._ledger: Ledger | None = None
         self._decisions: LogFollower | None = None
+        self.decisions_tail: LogTail | None = None
         self._telemetry: list[LogFollower] = []
         self._renew_at_bytes = CHECKPOINT_EVERY_BYTES
 
@@ -101,6 +102,7 @@ class LiveState:
         for follower in self._telemetry:
             follower.tail.close()
         self._ledger, self._decisions, self._telemetry = None, None, []
+        self.decisions_tail = None
 
     def skip_own(self, offset: int, written: bytes) -> None:
         """Do not read back what this process has just appended to the decision log and folded."""
@@ -108,18 +110,14 @@ class LiveState:
             self._decisions.tail.skip_own(offset, written)
             self._ledger.folded_bytes += len(written)
 
-    @property
-    def decisions_end(self) -> FileEnd | None:
-        """The decision log as the last `current` saw it at its path, for the append under the same lock."""
-        return None if self._decisions is None else self._decisions.tail.end
-
     def telemetry_position(self) -> TelemetryPosition | None:
         """How much telemetry has been folded."""
         position = self._telemetry[0].tail.position if self._telemetry else None
         return None if position is None else TelemetryPosition(position.fingerprint, position.offset)
 
     def _clock_us(self) -> int:
-        return to_micros(self._clock.now())
+        clock = self._clock
+        return clock.now_us() if type(clock) is SystemClock else to_micros(clock.now())
 
     def _fold_new(self, ledger: Ledger) -> None:
         # Of telemetry that is new the followers fold the decisions first.
@@ -173,6 +171,7 @@ class LiveState:
             # Every decision that is folded finds its bill, else it would reserve for nothing.
             follower.fold_since(ledger, since_us - DISORDER_US, files)
         self._ledger, self._decisions, self._telemetry = ledger, decisions, telemetry
+        self.decisions_tail = decisions.tail
         return ledger
 
     def _save_checkpoint(self, ledger: Ledger, now_us: int) -> None:

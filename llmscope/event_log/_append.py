@@ -103,10 +103,10 @@ class LogWriter:
         with self._thread_lock:
             try:
                 fd = self._fd
-                if fd is None or seen is None or seen.identity != self._identity:
+                if fd is None or seen is None or seen[0] != self._identity:
                     fd = self._current_descriptor()
                 else:
-                    self._clean_end = seen.size
+                    self._clean_end = seen[1]
                 return self._write(fd, line)
             except EventLogError:
                 raise

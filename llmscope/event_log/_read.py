@@ -74,11 +74,8 @@ class LeftGeneration(NamedTuple):
     identity: tuple[int, int] | None
 
 
-class FileEnd(NamedTuple):
-    """A file (device and inode) and a size at which it ends in a newline."""
-
-    identity: tuple[int, int]
-    size: int
+FileEnd = tuple[tuple[int, int], int]
+"""A file (device and inode) and a size at which it ends in a newline."""
 
 
 @dataclass(slots=True)
@@ -263,7 +260,7 @@ class LogTail:
         current = self._open
         if current is None or current.overlong or not self._is_at_path:
             return None
-        return FileEnd(current.identity, current.offset)
+        return current.identity, current.offset
 
     @property
     def offset(self) -> int:
