@@ -95,6 +95,12 @@ class Call:
     was_redacted: bool | None = None
 
     @property
+    def retry_attempts(self) -> int:
+        """How many more times a failing provider is asked."""
+        attempts = self.record.retry.attempts
+        return self.policy.retry_attempts if attempts is None else attempts
+
+    @property
     def provider(self) -> ProviderBase:
         """The provider being asked."""
         return self.targets[self.position][1]
@@ -318,8 +324,8 @@ class Call:
             semconv.ATTR_GATEWAY_TENANT_ID: self.context.tenant_id or telemetry.DEFAULT_TENANT,
             semconv.ATTR_GATEWAY_CALLER_ID: self.context.caller_id,
             semconv.ATTR_GATEWAY_USE_CASE: self.context.use_case,
-            semconv.ATTR_GATEWAY_RETRY_ATTEMPTS_ALLOWED: self.policy.retry_attempts,
-            semconv.ATTR_GATEWAY_CACHE_ENABLED: self.policy.cache_enabled,
+            semconv.ATTR_GATEWAY_RETRY_ATTEMPTS_ALLOWED: self.retry_attempts,
+            semconv.ATTR_GATEWAY_CACHE_ENABLED: self.parts.cache is not None,
             semconv.ATTR_GATEWAY_PROVIDER: str(provider.provider_name),
             **{semconv.ATTR_GATEWAY_AUDIT_PREFIX + name: value for name, value in tags.items()},
         }

@@ -150,7 +150,7 @@ async def _first_good_answer(call: Call, ask: Ask) -> Answer:
                     prompt=call.prompt,
                     model=call.target.model,
                     max_output_tokens=call.max_output_tokens,
-                    retry_attempts=call.policy.retry_attempts,
+                    retry_attempts=call.retry_attempts,
                 )
             except Exception as error:
                 if call.falls_back(error):

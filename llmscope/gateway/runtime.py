@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llmscope.errors import ConfigurationError
+from llmscope.gateway.policies import find_route_policy
 from llmscope.gateway.stages import NO_PARTS, RouteParts
 from llmscope.gateway.tokens import estimate_tokens
 
@@ -33,10 +34,20 @@ class Runtime:
 
     routes: Mapping[str, RouteParts] = field(default_factory=dict)
     other_routes: RouteParts = NO_PARTS
+    _cached: dict[str, RouteParts] = field(default_factory=dict, compare=False, repr=False)
 
     def parts_of(self, route_name: str) -> RouteParts:
-        """What calls on `route_name` pass through."""
-        return self.routes.get(route_name, self.other_routes)
+        """What calls on `route_name` pass through. A route that was registered with `cache_enabled`, and to
+        which the runtime gives no cache, has an exact one of its own, with the defaults."""
+        parts = self.routes.get(route_name, self.other_routes)
+        if parts.cache is not None or not _wants_cache(route_name):
+            return parts
+        with_cache = self._cached.get(route_name)
+        if with_cache is None:
+            from llmscope.gateway.cache.exact import ExactCache  # noqa: PLC0415  for routes that have one
+
+            with_cache = self._cached.setdefault(route_name, replace(parts, cache=ExactCache()))
+        return with_cache
 
     def longest_prompt_tokens(self, route_name: str, prompt: str, history: Sequence[str]) -> int:
         """How long, in estimated tokens, the prompt of a conversation can become on a route."""
@@ -63,6 +74,11 @@ def current_runtime() -> Runtime:
     if not _current:
         _current.append(_from_surroundings())
     return _current[0]
+
+
+def _wants_cache(route_name: str) -> bool:
+    policy = find_route_policy(route_name)
+    return policy is not None and policy.cache_enabled
 
 
 def _from_surroundings() -> Runtime:

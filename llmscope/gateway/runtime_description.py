@@ -59,7 +59,7 @@ def _stages(section: StagesSection, defaults: StagesSection) -> list[str]:
     retry = retry_of(section, defaults)
     deadline = "" if retry.deadline_seconds is None else f", within {retry.deadline_seconds:g} s in all"
     waits = f"waiting {retry.first_backoff_seconds:g} s and twice as long each time{deadline}."
-    if not isinstance(section, RouteSection):
+    if retry.attempts is None:
         told.append(f"retry: as often as the route says where it is registered, {waits}")
     elif retry.attempts:
         told.append(f"retry: {retry.attempts} more attempts at a provider, {waits}")

@@ -19,7 +19,7 @@ from llmscope.gateway.breaker import Breakers
 from llmscope.gateway.policies import register_route
 from llmscope.gateway.provider import available_providers, register_provider
 from llmscope.gateway.runtime import Runtime
-from llmscope.gateway.runtime_parts import Functions, parts_of, provider_of, retry_of, route_policy_of
+from llmscope.gateway.runtime_parts import Functions, parts_of, provider_of, route_policy_of
 from llmscope.gateway.runtime_sections import RouteSection, RuntimeFile, StagesSection
 from llmscope.strict_yaml import StrictYaml, parse_strict_yaml, read_strict_yaml, suggestion, validated
 
@@ -60,7 +60,7 @@ def load_runtime(
     for name, provider in providers.items():
         register_provider(name, provider)
     for name, section in settings.routes.items():
-        register_route(name, route_policy_of(section, retry_of(section, defaults)))
+        register_route(name, route_policy_of(section, runtime.routes[name]))
     return runtime
 
 

@@ -118,16 +118,19 @@ def retry_of(section: StagesSection, defaults: StagesSection) -> RetryPolicy:
     chosen = section.retry or defaults.retry or RetrySection()
     if not chosen.enabled:
         return RetryPolicy(attempts=0)
-    return RetryPolicy(**chosen.model_dump(exclude={"enabled"}))
+    stated = chosen.model_dump(exclude={"enabled"})
+    if not isinstance(section, RouteSection) and "attempts" not in chosen.model_fields_set:
+        stated["attempts"] = None  # a route that is registered in code says so itself
+    return RetryPolicy(**stated)
 
 
-def route_policy_of(section: RouteSection, retry: RetryPolicy) -> RoutePolicy:
-    """The route as the gate and the gateway know it."""
+def route_policy_of(section: RouteSection, parts: RouteParts) -> RoutePolicy:
+    """The route as the gate and the gateway know it, given the parts made of the same section."""
     routing = section.routing
     return RoutePolicy(
         max_output_tokens=section.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS,
-        retry_attempts=retry.attempts,
-        cache_enabled=section.cache is not None and section.cache.enabled,
+        retry_attempts=(parts.retry.attempts if parts.retry is not None else None) or 0,
+        cache_enabled=parts.cache is not None,
         model_for_tier=section.tiers,
         provider_name=section.provider,
         fallbacks=tuple((target.provider, target.model) for target in section.fallbacks),

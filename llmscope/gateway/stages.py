@@ -294,7 +294,7 @@ class RetryPolicy:
     """How a failing provider is asked again.
 
     Attributes:
-        attempts: how many more times, after the first.
+        attempts: how many more times, after the first; None for as often as the route says.
         first_backoff_seconds: the wait before the first of them; each further wait is twice as long.
         longest_backoff_seconds: no wait is longer; a vendor that asks for more is left for the fallback.
         jitter: the share of a wait that is drawn at random: 0.2 spreads it by up to 20 % either way.
@@ -303,7 +303,7 @@ class RetryPolicy:
             no limit.
     """
 
-    attempts: int = 2
+    attempts: int | None = None
     first_backoff_seconds: float = 1.0
     longest_backoff_seconds: float = 60.0
     jitter: float = 0.0

@@ -218,7 +218,7 @@ async def _opened(call: Call, received: Received) -> tuple[AsyncIterator[StreamI
         call.has_asked = True
         try:
             return await attempt_until_open(
-                call.record, call.provider, call.target.model, call.policy.retry_attempts, once
+                call.record, call.provider, call.target.model, call.retry_attempts, once
             )
         except Exception as error:
             if not call.falls_back(error):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import llmscope
-from llmscope import ConfigurationError, GuardBlocked, ProviderResponse, load_runtime, use_runtime
+from llmscope import (
+    ConfigurationError,
+    GuardBlocked,
+    ProviderResponse,
+    RoutePolicy,
+    VirtualClock,
+    load_runtime,
+    use_runtime,
+)
 from llmscope.gateway.runtime import current_runtime
 from llmscope.gateway.runtime_description import describe_runtime
 from llmscope.gateway.runtime_file import read_runtime, runtime_json_schema
@@ -249,3 +258,30 @@ def test_redis_without_its_address_says_which_variable(monkeypatch: pytest.Monke
     monkeypatch.delenv("REDIS_URL", raising=False)
     with pytest.raises(ConfigurationError, match="REDIS_URL is not set"):
         load_runtime(a_route(cache={"redis": {}}))
+
+
+async def test_a_route_registered_with_a_cache_has_one_without_any_file(log: Path) -> None:
+    (provider,) = provided("a")
+    for route, cache_enabled in (("/kept", True), ("/asked", False)):
+        llmscope.register_route(route, RoutePolicy(500, 0, cache_enabled, {"cheap": "gpt-4o-mini"}, "a"))
+        for _ in range(2):
+            await llmscope.call_llm("Hi", "cheap", route)
+    assert len(provider.calls) == 1 + 2
+    assert [event["cache_hit"] for event in events(log)] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("defaults", "calls"), [({"retry": {"jitter": 0.1}}, 4), ({"retry": {"attempts": 1}}, 2)]
+)
+async def test_a_route_registered_in_code_keeps_its_retries_unless_the_file_counts_them(
+    log: Path, defaults: dict[str, Any], calls: int
+) -> None:
+    (provider,) = provided("a")
+    provider.steps = [ScriptedError("timeout", retryable=True)]
+    llmscope.register_route("/in-code", RoutePolicy(500, 3, False, {"cheap": "gpt-4o-mini"}, "a"))
+    use_runtime(load_runtime({"defaults": defaults}))
+    with pytest.raises(ScriptedError):
+        await llmscope.call_llm(
+            "Hi", "cheap", "/in-code", clock=VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
+        )
+    assert len(provider.calls) == calls
