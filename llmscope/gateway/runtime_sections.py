@@ -212,6 +212,7 @@ class CanarySection(Section):
     window_seconds: Positive | None = None
     burn_multiplier: Positive | None = None
     slo_error_rate: float | None = Field(default=None, gt=0, lt=1)
+    slo_latency_ms: Positive | None = None
     minimum_sample: Count | None = None
     cool_off_seconds: Positive | None = None
 
