@@ -158,6 +158,11 @@ class ExactCache:
             await self._shared.aclose()
 
     async def _find_or_buy(self, query: CacheQuery, key: str, buy: Buy, now_seconds: float) -> CacheOutcome:
+        # Whoever led before may have kept the answer and failed then, and other threads buy too.
+        kept = self._memory.get(key, now_seconds)
+        if kept is not None:
+            self._count_hit(kept.answer)
+            return _hit(key, kept.answer)
         if self._shared is not None:
             found = await self._shared.get(key, now_seconds)
             if found is not None:

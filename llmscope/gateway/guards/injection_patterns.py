@@ -42,7 +42,7 @@ _VERBS = (
     "not follow", "don't follow", "stop following", "no attention to", "not obey", "don't obey",
 )  # fmt: skip
 _RULES = r"(?:instructions?|directions|directives?|rules?|guidelines?|prompts?|commands?|orders|constraints|restrictions|policies|guardrails|programming|training)"
-_BEFORE = r"(?:all|any|every|previous|prior|above|earlier|preceding|foregoing|your|initial|original|existing|current|system|safety|developer|these|those)"
+_BEFORE = r"(?:all|any|every|previous|prior|above|earlier|preceding|foregoing|your|initial|original|existing|current|other|system|safety|developer|these|those)"
 _SECRET = (
     r"(?:system (?:prompt|message|instructions?)|initial (?:prompt|instructions)|original (?:prompt|instructions)"
     r"|hidden (?:prompt|instructions|rules)|secret (?:prompt|instructions|rules)|pre-?prompt"
@@ -65,7 +65,9 @@ PATTERNS = (
         rf"\b(?:{'|'.join(_VERBS)}) {_WORDS % 3}{_BEFORE} {_WORDS % 4}{_RULES}\b"
         rf"|\b(?:{'|'.join(_VERBS)}) (?:the |your |any )?(?:system|developer) (?:message|prompt)\b"
         rf"|\b(?:{'|'.join(_VERBS)}) (?:everything|anything|all|whatever|what) {_WORDS % 4}"
-        r"(?:above|before|told|previously|earlier|prior to this)\b",
+        r"(?:above|before|told|previously|earlier|prior to this)\b"
+        rf"|\b(?:{'|'.join(_VERBS)}) (?:all of )?the above(?: and|,| but)? (?:instead )?"
+        r"(?:tell|say|output|print|write|respond|reply|answer|give|show|do)\b",
         *_VERBS,
     ),
     _said(

@@ -13,7 +13,7 @@ from llmscope.gateway.cache import single_flight
 from llmscope.gateway.cache.exact import ExactCache
 from llmscope.gateway.cache.keys import answer_key
 from llmscope.gateway.cache.single_flight import SingleFlight
-from llmscope.gateway.stages import CacheOutcome
+from llmscope.gateway.stages import CachedAnswer, CacheOutcome
 from tests.llmscope.gateway.cache.purchases import ANSWER, QUESTION, Shop, asking
 
 
@@ -152,6 +152,36 @@ async def test_when_the_buyer_is_cancelled_the_next_buys_and_nobody_else_is_canc
     outcomes = await asyncio.gather(*others)
     assert sum(outcome.is_hit for outcome in outcomes) == 19
     assert shop.purchases == 2
+
+
+class SlowTier:
+    """A shared tier that is told an answer and does not return."""
+
+    failures = 0
+
+    def __init__(self) -> None:
+        self.put_begun = asyncio.Event()
+
+    async def get(self, key: str, now_seconds: float) -> None:
+        return None
+
+    async def put(self, key: str, answer: CachedAnswer, ttl_seconds: float, now_seconds: float) -> None:
+        self.put_begun.set()
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        pass
+
+
+async def test_an_answer_that_was_bought_is_not_bought_again_when_its_buyer_leaves_then() -> None:
+    tier, shop = SlowTier(), Shop()
+    cache = ExactCache(shared=tier)
+    buyer = asyncio.create_task(cache.answer(QUESTION, shop.buy, 0.0))
+    waiters = [asyncio.create_task(cache.answer(QUESTION, shop.buy, 0.0)) for _ in range(3)]
+    await tier.put_begun.wait()
+    buyer.cancel()
+    assert all(outcome.is_hit for outcome in await asyncio.gather(*waiters))
+    assert shop.purchases == 1
 
 
 async def cancel_a_waiter() -> tuple[int, list[object]]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmscope.gateway.cache import keys
 from llmscope.gateway.cache.keys import answer_key, neighbourhood_key
 from llmscope.gateway.stages import CacheQuery
 from tests.llmscope.gateway.cache.purchases import QUESTION
@@ -57,6 +58,15 @@ def test_what_moves_from_one_part_to_the_next_changes_the_key() -> None:
     assert answer_key(replace(QUESTION, parameters=(("a", "b"), ("c", "d")))) != answer_key(
         replace(QUESTION, parameters=(("a", 'b"],["c'), ("", "d")))
     )
+
+
+def test_parts_that_are_merely_joined_make_one_key_of_two_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of seed 002: `model:prompt:parameters`."""
+    monkeypatch.setattr(keys.json, "dumps", lambda parts, **kwargs: ":".join(map(str, parts)))
+    one, other = replace(QUESTION, model="a:b", prompt="c"), replace(QUESTION, model="a", prompt="b:c")
+    assert answer_key(one) == answer_key(other)
+    monkeypatch.undo()
+    assert answer_key(one) != answer_key(other)
 
 
 def test_the_order_of_parameters_and_the_form_of_a_number_do_not_change_the_key() -> None:
