@@ -151,6 +151,8 @@ def no_log(folder: Path, on_error: str) -> dict[str, Any]:
         admission = admit(gate)
     except GateUnavailable as exc:
         return {"outcome": f"unavailable: {exc}"}
+    except PolicyDenied as exc:
+        return {"outcome": f"denied: {exc}"}
     admission.settle(cost_usd=1e-6)
     return {"outcome": "allowed", "reason": admission.decision.state_reason}
 

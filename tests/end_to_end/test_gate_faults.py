@@ -136,7 +136,7 @@ def check_full(folder: Path, told: dict[str, Any], on_error: str) -> None:
 @pytest.mark.parametrize("on_error", ["allow", "deny"])
 def test_a_log_that_can_be_neither_read_nor_written_follows_on_error(tmp_path: Path, on_error: str) -> None:
     told = finish(start("no_log", tmp_path, on_error))
-    assert told["outcome"].startswith("allowed" if on_error == "allow" else "unavailable")
+    assert told["outcome"].startswith("allowed" if on_error == "allow" else "denied")
     assert "cannot" in told["stderr"] or "cannot" in told["outcome"]
 
 

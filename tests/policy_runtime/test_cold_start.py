@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -295,7 +296,7 @@ def test_twin_a_request_that_is_counted_by_what_a_gate_remembers_depends_on_the_
 
     def governed_if_remembered(self: Ledger, request_id: str) -> Admitted | None:
         admitted = release(self, request_id)
-        return None if admitted is None else admitted._replace(timestamp_us=1 << 62)
+        return None if admitted is None else msgspec.structs.replace(admitted, timestamp_us=1 << 62)
 
     monkeypatch.setattr(Ledger, "_release", governed_if_remembered)
     monkeypatch.setattr(Ledger, "_forgotten_at", lambda self, held: held.expires_us + self.longest_us)
