@@ -14,6 +14,7 @@ from policy_runtime.labels import NO_SCOPE_VALUE, Labels
 from policy_runtime.meters import Meters, Scope
 
 if TYPE_CHECKING:
+    from llmscope.telemetry_line import Usage
     from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, RateLimit, Rule, ScopeName
 
 
@@ -47,7 +48,7 @@ class Book:
         self.meters = meters
         self._label = attrgetter(per[0]) if len(per) == 1 else None
 
-    def scope(self, charged: str, labels: Labels) -> Scope:
+    def scope(self, charged: str, labels: Labels | Usage) -> Scope:
         """The scope under this rule of a request charged to `charged`."""
         if not self.per:
             return (charged,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from llmscope.telemetry_line import DEFAULT_TENANT, Usage
+from llmscope.telemetry_line import DEFAULT_TENANT
 
 NO_SCOPE_VALUE = "(none)"
 """What a request counts under by a label that it does not carry."""
@@ -20,19 +20,6 @@ class Labels(msgspec.Struct, frozen=True, gc=False):
     experiment_id: str | None
     route_name: str | None
     budget_namespace: str | None
-
-    @classmethod
-    def of_usage(cls, usage: Usage) -> Labels:
-        """The attribution that a telemetry line carries."""
-        return cls(
-            usage.tenant_id,
-            usage.caller_id,
-            usage.use_case,
-            usage.feature_id,
-            usage.experiment_id,
-            usage.route_name,
-            usage.budget_namespace,
-        )
 
 
 def labels_for(

@@ -134,8 +134,8 @@ class Ledger:
     def estimates(self) -> Iterator[tuple[MeanKey, int, list[int]]]:
         """Of each route, model and tier: how many requests were billed within one reservation time, and
         what they were expected to cost, reserved and did cost, in nano-USD, within the longest window."""
-        for key, window in self._estimates.windows(self.now_us):
-            count, sums = window.at(self.now_us)
+        for key in self._estimates.keys(self.now_us):
+            count, sums = self._estimates.at(key, self.now_us)
             yield key, count, apart(sums, 3)
 
     def knows(self, request_id: str) -> bool:
@@ -210,15 +210,9 @@ class Ledger:
         admitted = self._release(request_id)
         # By the dates alone, so that it does not matter how long this gate has been remembering.
         governed = admitted is not None and at_us < admitted.timestamp_us + self.longest_us
-        labels = Labels.of_usage(usage)
-        charged = self.charged(labels.budget_namespace)
-        tokens = (usage.tokens_in or 0) + (usage.tokens_out or 0)
-        if charged is not None:
-            for book in self.books(charged):
-                if book.meters:
-                    self._post_bill(book, book.scope(charged, labels), at_us, cost_nano, tokens, governed)
         now_us = max(self.now_us, at_us)
-        self._route_costs.add((labels.route_name, labels.budget_namespace), at_us, cost_nano, now_us)
+        self._spend(usage, cost_nano, governed, now_us)
+        self._route_costs.add((usage.route_name, usage.budget_namespace), at_us, cost_nano, now_us)
         if (
             admitted is not None
             and admitted.expected_nano is not None
@@ -229,9 +223,9 @@ class Ledger:
             self._estimates.add(key, at_us, sums, now_us)
         if usage.success:
             for means in self._baselines.values():
-                means.add((labels.feature_id, usage.model_tier), at_us, cost_nano, now_us)
+                means.add((usage.feature_id, usage.model_tier), at_us, cost_nano, now_us)
             if usage.tokens_out is not None:
-                self._output_tokens.add((labels.route_name, usage.model), at_us, usage.tokens_out, now_us)
+                self._output_tokens.add((usage.route_name, usage.model), at_us, usage.tokens_out, now_us)
 
     def alerted(
         self, policy_id: str, scope: Scope, fraction: float, at_us: int, window_start_us: int
@@ -282,21 +276,31 @@ class Ledger:
                 postings.append((meter, amount))
         return postings
 
-    def _post_bill(
-        self, book: Book, scope: Scope, at_us: int, cost_nano: int, tokens: int, governed: bool
-    ) -> None:
-        for meters in book.meters:
-            meter = _meter_or_none(meters, scope, max(self.now_us, at_us))
-            if meter is None:
+    def _spend(self, usage: Usage, cost_nano: int, governed: bool, now_us: int) -> None:
+        """Count a bill under every limit that it falls under."""
+        charged = self.charged(usage.budget_namespace)
+        if charged is None:
+            return
+        at_us = usage.timestamp_us
+        for book in self.books(charged):
+            if not book.meters:
                 continue
-            if meters.unit == "nano_usd":
-                meter.window.add(at_us, cost_nano)
-            elif meters.unit == "tokens":
-                meter.window.add(at_us, tokens)
-            elif not governed:
-                meter.window.add(at_us, 1)
-            # A scope that only bills touch, and no decision ever reads, lets go of what has left too.
-            meter.window.total_at(self.now_us)
+            scope = book.scope(charged, usage)
+            for meters in book.meters:
+                meter = meters.by_scope.get(scope) or _meter_or_none(meters, scope, now_us)
+                if meter is None:
+                    continue
+                if meters.unit == "nano_usd":
+                    amount = cost_nano
+                elif meters.unit == "tokens":
+                    amount = (usage.tokens_in or 0) + (usage.tokens_out or 0)
+                elif governed:
+                    continue  # counted at its decision
+                else:
+                    amount = 1
+                if meter.window.add(at_us, amount):
+                    # A scope that no decision ever reads lets go of what has left too.
+                    meter.window.total_at(self.now_us)
 
     def _release(self, request_id: str) -> Admitted | None:
         """Take the id's reservation back from wherever it counts; its admission, None if there was none."""

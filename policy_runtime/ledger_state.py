@@ -11,7 +11,7 @@ import heapq
 import msgspec
 
 from policy_runtime.ledger import Admitted, Held, Ledger
-from policy_runtime.meters import MeanKey, Means, MeanWindow, Meter, Meters, Scope, apart, side_by_side
+from policy_runtime.meters import MeanKey, Means, Meter, Meters, Scope, apart, side_by_side
 from policy_runtime.policy import Policy
 
 
@@ -74,10 +74,7 @@ def state_of(ledger: Ledger) -> LedgerState:
         lapsed=[_held_state(held, places) for held in ledger._lapsed.values()],
         settled=ledger._settled.digests(),
         alerts=[(*key, *told) for key, told in ledger._last_alerts.items()],
-        means=[
-            [_mean_state(key, window, means.sums) for key, window in means.windows(now_us)]
-            for means in _means_of(ledger)
-        ],
+        means=[[_mean_state(means, key) for key in means.keys(now_us)] for means in _means_of(ledger)],
     )
 
 
@@ -128,8 +125,9 @@ def _means_of(ledger: Ledger) -> list[Means]:
     return [*ledger._baselines.values(), ledger._output_tokens, ledger._route_costs, ledger._estimates]
 
 
-def _mean_state(key: MeanKey, window: MeanWindow, sums: int) -> MeanState:
-    return MeanState(key, [[at_us, count, *apart(total, sums)] for at_us, count, total in window.parts()])
+def _mean_state(means: Means, key: MeanKey) -> MeanState:
+    parts = [[at_us, count, *apart(total, means.sums)] for at_us, count, total in means.parts(key)]
+    return MeanState(key, parts)
 
 
 def _held_state(held: Held, places: dict[int, tuple[int, int]]) -> HeldState:

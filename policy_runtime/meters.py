@@ -5,7 +5,6 @@ What does not belong here: which event moves which meter (`ledger`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.timestamps import MICROS
@@ -108,33 +107,6 @@ class Meters:
         self._sweep_at = max(_FIRST_SWEEP, 2 * len(self.by_scope))
 
 
-class MeanWindow:
-    """Count and sums over a rolling window. Several sums are kept in one integer, a bit field for each."""
-
-    __slots__ = ("_count_shift", "_window")
-
-    def __init__(self, period_us: int, sums: int = 1) -> None:
-        self._window = RollingWindow(period_us)
-        self._count_shift = _SUM_BITS * sums
-
-    def add(self, at_us: int, value: int, count: int = 1) -> None:
-        """Count one `value` ≥ 0 (of several sums: `side_by_side`) at `at_us`, or `count` that sum to it."""
-        self._window.add(at_us, (count << self._count_shift) + value)
-
-    def at(self, now_us: int) -> tuple[int, int]:
-        """(count, sum) at `now_us`."""
-        packed = self._window.total_at(now_us)
-        count = packed >> self._count_shift
-        return count, packed - (count << self._count_shift)
-
-    def parts(self) -> list[tuple[int, int, int]]:
-        """(instant, count, sum) triples that, added to an empty window, make it the same."""
-        shift = self._count_shift
-        return [
-            (at_us, packed >> shift, packed & ((1 << shift) - 1)) for at_us, packed in self._window.parts()
-        ]
-
-
 def side_by_side(*amounts: int) -> int:
     """Amounts (0 or more, and their sums below 2^80) as one integer that can be summed."""
     packed = 0
@@ -149,41 +121,63 @@ def apart(packed: int, sums: int) -> list[int]:
 
 
 class Means:
-    """Recent means by key, bounded in number: idle keys go, and past the bound new keys are not kept."""
+    """Recent means by key, bounded in number: idle keys go, and past the bound new keys are not kept.
 
-    __slots__ = ("_by_key", "_max_keys", "_period_us", "_sweep_at", "_swept_us", "sums")
+    A key's count and sums are one integer per bucket of a rolling window, a bit field for each.
+    """
+
+    __slots__ = (
+        "_by_key",
+        "_count_shift",
+        "_max_keys",
+        "_one",
+        "_period_us",
+        "_sweep_at",
+        "_swept_us",
+        "sums",
+    )
 
     def __init__(self, period_us: int, max_keys: int, sums: int = 1) -> None:
         self.sums = sums
+        self._count_shift = _SUM_BITS * sums
+        self._one = 1 << self._count_shift
         self._period_us = period_us
         self._max_keys = max_keys
         self._sweep_at = _FIRST_SWEEP
         self._swept_us = 0
-        self._by_key: dict[MeanKey, MeanWindow] = {}
+        self._by_key: dict[MeanKey, RollingWindow] = {}
 
     def add(self, key: MeanKey, at_us: int, value: int, now_us: int, count: int = 1) -> None:
-        """Count `value` under `key`; see `MeanWindow.add`."""
+        """Count one `value` ≥ 0 (of several sums: `side_by_side`) under `key`, or `count` that sum to it."""
         window = self._by_key.get(key)
         if window is None:
             if (
                 len(self._by_key) >= min(self._sweep_at, self._max_keys)
                 and now_us >= self._swept_us + _SWEEP_PAUSE_US
             ):
-                idle = [old for old, kept in self._by_key.items() if not kept.at(now_us)[0]]
+                idle = [old for old, kept in self._by_key.items() if not kept.total_at(now_us)]
                 for old in idle:
                     del self._by_key[old]
                 self._swept_us = now_us
                 self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._by_key))
             if len(self._by_key) >= self._max_keys:
                 return
-            window = self._by_key[key] = MeanWindow(self._period_us, self.sums)
-        window.add(at_us, value, count)
-
-    def windows(self, now_us: int) -> Iterator[tuple[MeanKey, MeanWindow]]:
-        """Every key with something in its window."""
-        return ((key, window) for key, window in self._by_key.items() if window.at(now_us)[0])
+            window = self._by_key[key] = RollingWindow(self._period_us)
+        window.add(at_us, count * self._one + value)
 
     def at(self, key: MeanKey, now_us: int) -> tuple[int, int]:
         """(count, sum) of `key` at `now_us`; zeros for an unknown key."""
         window = self._by_key.get(key)
-        return (0, 0) if window is None else window.at(now_us)
+        if window is None:
+            return 0, 0
+        packed = window.total_at(now_us)
+        return packed >> self._count_shift, packed & (self._one - 1)
+
+    def keys(self, now_us: int) -> list[MeanKey]:
+        """Every key with something in its window."""
+        return [key for key, window in self._by_key.items() if window.total_at(now_us)]
+
+    def parts(self, key: MeanKey) -> list[tuple[int, int, int]]:
+        """(instant, count, sum) triples that, added under a key without any, make it the same."""
+        shift, mask = self._count_shift, self._one - 1
+        return [(at_us, packed >> shift, packed & mask) for at_us, packed in self._by_key[key].parts()]

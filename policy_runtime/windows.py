@@ -41,8 +41,9 @@ _QUARTER_US = 900 * MICROS
 class Window(Protocol):
     """A sum of amounts over a stretch of time that ends now."""
 
-    def add(self, at_us: int, amount: int) -> None:
-        """Count `amount` at the instant `at_us`; negative takes back."""
+    def add(self, at_us: int, amount: int) -> bool:
+        """Count `amount` at the instant `at_us`; negative takes back. Whether that took a place of its own,
+        which `total_at` gives up again when it leaves."""
         ...
 
     def total_at(self, now_us: int) -> int:
@@ -80,16 +81,19 @@ class RollingWindow:
         self._leaves_us = -(1 << 62)  # when the first live bucket leaves
         self._total = 0
 
-    def add(self, at_us: int, amount: int) -> None:
+    def add(self, at_us: int, amount: int) -> bool:
         bucket = at_us // self.bucket_us
+        buckets = self._buckets
+        if bucket in buckets:
+            buckets[bucket] += amount
+            self._total += amount
+            return False
         if bucket < self._first_live:
-            return
-        if bucket in self._buckets:
-            self._buckets[bucket] += amount
-        else:
-            self._buckets[bucket] = amount
-            heapq.heappush(self._order, bucket)
+            return False
+        buckets[bucket] = amount
+        heapq.heappush(self._order, bucket)
         self._total += amount
+        return True
 
     def total_at(self, now_us: int) -> int:
         if now_us >= self._leaves_us:
@@ -131,9 +135,13 @@ class CalendarWindow:
         self._cached_quarter = -1
         self._cached_start = 0
 
-    def add(self, at_us: int, amount: int) -> None:
+    def add(self, at_us: int, amount: int) -> bool:
         start = self.start_at(at_us)
-        self._sums[start] = self._sums.get(start, 0) + amount
+        if start in self._sums:
+            self._sums[start] += amount
+            return False
+        self._sums[start] = amount
+        return True
 
     def total_at(self, now_us: int) -> int:
         start = self.start_at(now_us)
