@@ -52,8 +52,7 @@ dev: $(INSTALLED)  ## start Dagster's UI, sensors and schedules on 127.0.0.1:300
 
 screenshots: $(INSTALLED)  ## draw the pictures in docs/images with a headless browser
 	@mkdir -p docs/images
-	@SCREENSHOT_PATH=docs/images/asset-graph.png $(BIN)/python -m pytest tests/end_to_end/test_browser_asset_graph.py
-	@SCREENSHOT_FOLDER=docs/images $(BIN)/python -m pytest tests/end_to_end/test_browser_asset_pages.py
+	@SCREENSHOT_FOLDER=docs/images $(BIN)/python -m pytest -m browser
 
 clean:  ## remove the environment and everything derived
 	rm -rf $(VENV) artifacts .mypy_cache .ruff_cache .pytest_cache

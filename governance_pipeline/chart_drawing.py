@@ -1,29 +1,36 @@
-"""Drawing a chart of horizontal bars as a PNG picture.
+"""Drawing a chart of horizontal bars as an SVG picture, a few kilobytes of text.
 
-Equal charts give equal bytes. matplotlib is imported when the first one is drawn, and only its figure
-objects are used, never pyplot, so nothing is shared between threads or left behind.
+It stands in the metadata of each materialisation, so that every byte of it is kept once per refresh. Equal
+charts give equal text. How wide a text will be is estimated, for the reader's fonts are not known here.
 
 What does not belong here: which rows become which bars (`charts`).
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
+import html
+import math
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
 
 from governance_pipeline.wording import counted
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_WIDTH_INCHES = 9.0
-_BAR_INCHES = 0.34
-_FRAME_INCHES = 1.35
-_DOTS_PER_INCH = 100
-_INK = "#333333"
+WIDTH_PX = 900
+_EDGE_PX = 12
+_TOP_PX = 64
+_ROW_PX = 25
+_BAR_PX = 16
+_FOOT_PX = 46
+_NARROWEST_PLOT_PX = 160
+_TITLE_SIZE, _TEXT_SIZE = 15, 11
+# The mean advance of DejaVu Sans and Verdana, the widest of the fonts asked for; the scripts from U+2E80 on
+# are about square.
+_ADVANCE_EM, _SQUARE_EM = 0.62, 1.0
+_FIRST_SQUARE = 0x2E80
+_INK, _GRID, _PAPER = "#333", "#ddd", "#fff"
+_TICKS = 5
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +57,9 @@ class Chart:
     Attributes:
         axis: what the lengths are, with their unit.
         bars: from top to bottom.
-        legend: what the colours and the mark mean.
-        line: a limit drawn across all bars, with its words.
+        legend: what the colours mean.
         tick: a length as it is written along the axis.
+        line: a limit drawn across all bars, with its words.
         left_out: rows of the answer that are not drawn.
         mark: what the mark on a bar means.
     """
@@ -66,77 +73,92 @@ class Chart:
     mark: str = ""
 
 
-def draw(title: str, chart: Chart) -> bytes:
+def draw(title: str, chart: Chart) -> str:
     """The chart under its title; without bars a picture that says so."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  (half a second of imports)
-
-    height = _FRAME_INCHES + _BAR_INCHES * max(len(chart.bars), 2)
-    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_DOTS_PER_INCH, layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=_INK, fontfamily="DejaVu Sans")
+    height = _TOP_PX + _ROW_PX * max(len(chart.bars), 2) + _FOOT_PX
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH_PX}" height="{height}" '
+        f'viewBox="0 0 {WIDTH_PX} {height}" role="img" font-family="DejaVu Sans,Verdana,sans-serif" '
+        f'font-size="{_TEXT_SIZE}" fill="{_INK}">',
+        f"<title>{_xml(title)}</title>",
+        f'<rect width="{WIDTH_PX}" height="{height}" fill="{_PAPER}"/>',
+        _text(_EDGE_PX, 26, title, f' font-size="{_TITLE_SIZE}"'),
+    ]
     if chart.bars:
-        _draw_bars(figure, chart)
+        parts += [*_legend(chart), *_bars(chart)]
     else:
-        figure.text(0.5, 0.45, "There is nothing to draw yet.", ha="center", color=_INK, fontsize=10)
-    return _as_png(figure)
+        parts.append(
+            _text(WIDTH_PX / 2, _TOP_PX + _ROW_PX, "There is nothing to draw yet.", ' text-anchor="middle"')
+        )
+    return "".join([*parts, "</svg>"])
 
 
-def _draw_bars(figure: Figure, chart: Chart) -> None:
-    from matplotlib.lines import Line2D  # noqa: PLC0415
-    from matplotlib.patches import Patch  # noqa: PLC0415
+def _legend(chart: Chart) -> Iterator[str]:
+    used = {colour for bar in chart.bars for length, colour in bar.parts if length}
+    x, y = float(_EDGE_PX), 48
+    keys = [
+        (f'<rect x="{{}}" y="{y - 9}" width="10" height="10" fill="{colour}"/>', words)
+        for colour, words in chart.legend
+        if colour in used
+    ]
+    if any(bar.mark is not None for bar in chart.bars):
+        keys.append((f'<rect x="{{}}" y="{y - 10}" width="2" height="12"/>', chart.mark))
+    if chart.line:
+        keys.append((f'<rect x="{{}}" y="{y - 5}" width="8" height="1"/>', chart.line[1]))
+    for key, words in keys:
+        yield key.format(_px(x))
+        yield _text(x + 14, y, words)
+        x += 14 + _width_px(words) + 16
 
-    axes = figure.add_subplot()
-    places = range(len(chart.bars))
-    spans = [(min(0.0, sum(n for n, _ in bar.parts)), sum(n for n, _ in bar.parts)) for bar in chart.bars]
+
+def _bars(chart: Chart) -> Iterator[str]:
+    totals = [sum(length for length, _ in bar.parts) for bar in chart.bars]
     marks = [bar.mark for bar in chart.bars if bar.mark is not None]
-    limits = [chart.line[0]] if chart.line else []
-    low = min(0.0, *(low for low, _ in spans))
-    high = max(0.0, *(high for _, high in spans), *marks, *limits)
-    width = (high - low) or 1.0
-    for place, bar in zip(places, chart.bars, strict=True):
+    low = min(0.0, *totals)
+    high = max(0.0, *totals, *marks, *([chart.line[0]] if chart.line else []))
+    span = (high - low) or 1.0
+    left = _EDGE_PX + 8 + max(_width_px(bar.label) for bar in chart.bars)
+    notes = 8 + max(_width_px(bar.note) for bar in chart.bars)
+    plot = max(_NARROWEST_PLOT_PX, WIDTH_PX - _EDGE_PX - notes - left)
+
+    def at(value: float) -> float:
+        return left + plot * ((value - low) / span)
+
+    bottom = _TOP_PX + _ROW_PX * len(chart.bars)
+    for value in _ticks(low, high):
+        yield f'<path d="M{_px(at(value))} {_TOP_PX}V{bottom + 4}" stroke="{_GRID}"/>'
+        yield _text(at(value), bottom + 16, chart.tick(value), ' text-anchor="middle"')
+    for place, bar in enumerate(chart.bars):
+        y = _TOP_PX + _ROW_PX * place + (_ROW_PX - _BAR_PX) / 2
+        middle = y + _BAR_PX / 2 + _TEXT_SIZE * 0.36
+        yield _text(left - 6, middle, bar.label, ' text-anchor="end"')
         begin = 0.0
         for length, colour in bar.parts:
-            axes.barh(place, length, left=begin, color=colour, height=0.62, linewidth=0)
+            if length:
+                place_and_size = (
+                    f'x="{_px(at(min(begin, begin + length)))}" y="{_px(y)}" '
+                    f'width="{_px(plot * (abs(length) / span))}" height="{_BAR_PX}"'
+                )
+                yield f'<rect {place_and_size} fill="{colour}"/>'
             begin += length
         if bar.mark is not None:
-            axes.plot([bar.mark, bar.mark], [place - 0.38, place + 0.38], color=_INK, linewidth=2)
-        beside = max(0.0, begin, bar.mark or 0.0) + 0.012 * width
-        axes.text(beside, place, _drawable(bar.note), va="center", fontsize=8, color=_INK, parse_math=False)
-    # Room at the right for the longest note, at about 0.0105 of the picture's width a character.
-    longest = max(len(bar.note) for bar in chart.bars)
-    axes.set_xlim(low - 0.01 * width, low + width / max(0.35, 1 - 0.0105 * longest))
-    axes.set_ylim(len(chart.bars) - 0.4, -0.6)
-    axes.set_yticks(list(places), labels=[_drawable(bar.label) for bar in chart.bars], fontsize=8.5)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
-    # Where only notes stand there is nothing to measure.
-    axes.xaxis.set_major_formatter(
-        lambda value, _position: chart.tick(value) if value <= high + 0.02 * width else ""
-    )
-    axes.tick_params(axis="x", labelsize=8, colors=_INK)
-    axes.tick_params(axis="y", length=0, colors=_INK)
-    axes.locator_params(axis="x", nbins=6)
-    axes.set_xlabel(_axis_words(chart), fontsize=8.5, color=_INK, loc="left")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.axvline(0, color=_INK, linewidth=0.8)
-    keys: list[Any] = [
-        Patch(color=colour, label=words)
-        for colour, words in chart.legend
-        if any(colour == used and length for bar in chart.bars for length, used in bar.parts)
-    ]
+            yield f'<rect x="{_px(at(bar.mark) - 1)}" y="{_px(y - 2)}" width="2" height="{_BAR_PX + 4}"/>'
+        yield _text(at(max(0.0, begin, bar.mark or 0.0)) + 6, middle, bar.note)
+    yield f'<path d="M{_px(at(0.0))} {_TOP_PX}V{bottom + 4}" stroke="{_INK}"/>'
     if chart.line:
-        axes.axvline(chart.line[0], color=_INK, linewidth=1, linestyle="--")
-        keys.append(Line2D([], [], color=_INK, linewidth=1, linestyle="--", label=chart.line[1]))
-    if marks:
-        keys.append(
-            Line2D(
-                [], [], color=_INK, linewidth=2, marker="|", linestyle="none", markersize=9, label=chart.mark
-            )
-        )
-    if keys:
-        axes.legend(
-            handles=keys, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8, frameon=False,
-            borderaxespad=0.2, handlelength=1.2, columnspacing=1.4,
-        )  # fmt: skip
+        dashed = f'stroke="{_INK}" stroke-dasharray="4 3"'
+        yield f'<path d="M{_px(at(chart.line[0]))} {_TOP_PX}V{bottom + 4}" {dashed}/>'
+    yield _text(left, bottom + 34, _axis_words(chart))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round places along the axis, zero among them, about `_TICKS` of them."""
+    span = high - low
+    if span <= 0:
+        return [0.0]
+    power = 10.0 ** math.floor(math.log10(span / _TICKS))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if span / (factor * power) <= _TICKS)
+    return [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _axis_words(chart: Chart) -> str:
@@ -145,30 +167,19 @@ def _axis_words(chart: Chart) -> str:
     return f"{chart.axis} ({counted(chart.left_out, 'more row is', 'more rows are')} not drawn)"
 
 
-def _as_png(figure: Figure) -> bytes:
-    """The figure in 64 colours: a fifth of the size, and nothing in it says when or by what it was drawn."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from PIL import Image  # noqa: PLC0415
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = bytes(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    picture = Image.frombytes("RGBA", canvas.get_width_height(), pixels).convert("RGB")
-    png = io.BytesIO()
-    picture.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        png, "PNG", optimize=True
-    )
-    return png.getvalue()
+def _width_px(text: str) -> float:
+    """How wide a text is at most likely to be."""
+    return _TEXT_SIZE * sum(_SQUARE_EM if ord(each) >= _FIRST_SQUARE else _ADVANCE_EM for each in text)
 
 
-@cache
-def _glyphs() -> frozenset[int]:
-    """The characters that matplotlib's own font can draw."""
-    from matplotlib.font_manager import findfont, get_font  # noqa: PLC0415
-
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+def _text(x: float, y: float, text: str, attributes: str = "") -> str:
+    return f'<text x="{_px(x)}" y="{_px(y)}"{attributes}>{_xml(text)}</text>'
 
 
-def _drawable(text: str) -> str:
-    glyphs = _glyphs()
-    return "".join(character if ord(character) in glyphs else "\ufffd" for character in text)
+def _xml(text: str) -> str:
+    """A text as XML may hold it."""
+    return html.escape(_NO_XML.sub("\ufffd", text), quote=False)
+
+
+def _px(value: float) -> str:
+    return f"{value:.1f}".removesuffix(".0")

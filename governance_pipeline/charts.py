@@ -1,6 +1,6 @@
 """One chart per question, drawn from the same rows as its sentence and its table.
 
-    chart_png("unsafe_routes", rows)        # PNG, bytes
+    chart_svg("unsafe_routes", rows)        # SVG, text
     chart_markdown("unsafe_routes", rows)   # the same inside a Markdown image, for the asset catalogue
 
 Every chart is horizontal bars, at most `MOST_BARS` of them in the order of the answer; what answers the
@@ -30,8 +30,8 @@ _CULPRIT, _PLAIN, _SECOND, _MUTED = "#D55E00", "#0072B2", "#E69F00", "#B8B8B8"
 _LARGEST_USD = 1e9
 
 
-def chart_png(question: str, rows: Sequence[Row]) -> bytes:
-    """The answer to a question as a PNG picture of 900 pixels' width.
+def chart_svg(question: str, rows: Sequence[Row]) -> str:
+    """The answer to a question as an SVG picture of 900 pixels' width.
 
     Args:
         question: its name.
@@ -45,9 +45,9 @@ def chart_png(question: str, rows: Sequence[Row]) -> bytes:
 
 
 def chart_markdown(question: str, rows: Sequence[Row]) -> str:
-    """The chart as a Markdown image that needs no other file. Arguments and errors as `chart_png`."""
-    picture = base64.b64encode(chart_png(question, rows)).decode("ascii")
-    return f"![{question_named(question).words}](data:image/png;base64,{picture})"
+    """The chart as a Markdown image that needs no other file. Arguments and errors as `chart_svg`."""
+    picture = base64.b64encode(chart_svg(question, rows).encode()).decode("ascii")
+    return f"![{question_named(question).words}](data:image/svg+xml;base64,{picture})"
 
 
 def _cost_chart(rows: Sequence[Row]) -> Chart:

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
 from governance_pipeline.alerts import read_alerts
@@ -23,22 +20,11 @@ from governance_pipeline.demo.trace import every_nth, load_trace
 from governance_pipeline.materialize import materialize_all
 from governance_pipeline.questions import QUESTIONS
 from governance_pipeline.settings import Settings
+from tests.end_to_end.browser import CHROMIUM, FLAGS, keep, needs_chromium
 from tests.end_to_end.dagster_services import dagster_dev, wait_until
-from tests.end_to_end.test_browser_asset_graph import CHROMIUM, FLAGS
 from tests.end_to_end.test_demo import TOLD
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
-
 QUESTION = "cost_by_tenant_and_feature"
-
-
-def keep(page: Page, name: str, otherwise: Path) -> None:
-    """A picture of the page in few colours, so that it is small."""
-    page.wait_for_timeout(1_500)  # what is drawn settles
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    folder = Path(os.environ.get("SCREENSHOT_FOLDER") or otherwise)
-    picture.quantize(128, dither=Image.Dither.NONE).save(folder / f"{name}.png", optimize=True)
 
 
 def falsify_a_bill(settings: Settings) -> None:
@@ -55,7 +41,7 @@ def falsify_a_bill(settings: Settings) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(240)
-@pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+@needs_chromium
 def test_an_answer_with_its_chart_a_failed_check_and_the_alerts_tick_are_seen(tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
@@ -91,7 +77,7 @@ def test_an_answer_with_its_chart_a_failed_check_and_the_alerts_tick_are_seen(tm
                 # Later ticks have nothing new to tell; the first is the last of the list.
                 ticks = page.get_by_role("row").filter(has_text="runs requested").filter(has_text="View logs")
                 ticks.last.get_by_text("0 runs requested").first.hover(timeout=60_000)
-                expect(page.get_by_text("alerts written").first).to_be_visible(timeout=20_000)
+                expect(page.get_by_text("1 alert written").first).to_be_visible(timeout=20_000)
                 keep(page, "alert-tick", tmp_path)
 
                 falsify_a_bill(settings)
