@@ -10,6 +10,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from policy_runtime.decision_record import RuleOutcome
 from policy_runtime.labels import NO_SCOPE_VALUE, Labels
 from policy_runtime.meters import Meters, Scope
 
@@ -28,10 +29,12 @@ class Book:
         downgrades: whether it may downgrade; all other rules may deny or annotate.
         per: the labels that it counts by.
         meters: one for a budget, one per limit of a rate limit, none for other rules.
+        not_applicable: the outcome of a rule that has nothing to say of a request; not to be changed.
     """
 
     __slots__ = (
-        "_label", "downgrades", "enforced", "id", "index", "meters", "mode", "per", "primitive", "rule"
+        "_label", "downgrades", "enforced", "id", "index", "meters", "mode", "not_applicable", "per",
+        "primitive", "rule",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +49,9 @@ class Book:
         self.downgrades = rule.primitive == "route_preference"
         self.per = per
         self.meters = meters
+        self.not_applicable = RuleOutcome(
+            policy_id=rule.id, primitive=rule.primitive, mode=rule.mode, outcome="not_applicable"
+        )
         self._label = attrgetter(per[0]) if len(per) == 1 else None
 
     def scope(self, charged: str, labels: Labels | Usage) -> Scope:

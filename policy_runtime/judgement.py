@@ -166,10 +166,10 @@ def _downgrade(judgement: Judgement, book: Book, policy: Policy, ledger: Ledger)
         target, reason = budget.downgrade_to_tier, "budget_exceeded"
     else:
         preference: RoutePreference = book.rule  # type: ignore[assignment]
+        if preference.route_name not in (None, judgement.ask.labels.route_name):
+            return book.not_applicable
         target, reason = preference.prefer_tier, f"route_prefers_{preference.prefer_tier}"
         outcome = _outcome(book, "not_applicable")
-        if preference.route_name not in (None, judgement.ask.labels.route_name):
-            return outcome
     candidate = quote(policy, ledger, judgement.ask, target)
     outcome.tier = target
     if not _is_cheaper(candidate, requested):
@@ -305,7 +305,7 @@ def _allowlist(
 def _anomaly(judgement: Judgement, book: AnomalyBook, quoted: Quote, ledger: Ledger) -> RuleOutcome:
     feature = judgement.ask.labels.feature_id
     if feature is None or book.feature_id not in (None, feature):
-        return _outcome(book, "not_applicable")
+        return book.not_applicable
     samples, total = ledger.baseline(book.baseline_us, feature, quoted.tier)
     outcome = _outcome(book, "allow")
     outcome.samples = samples

@@ -174,7 +174,7 @@ class Ledger:
     def admit(self, admitted: Admitted) -> None:
         """Fold a decision that allowed or downgraded: its reservation opens."""
         request_id = admitted.request_id
-        if self.knows(request_id):
+        if request_id in self._open or request_id in self._lapsed or request_id in self._settled:
             return
         self._open[request_id] = Held(
             admitted, admitted.expires_us, self._post_admission(admitted, counts_request=True)

@@ -41,6 +41,7 @@ class LiveState:
         self._telemetry_paths = telemetry_paths
         self._decisions_path = decisions_path
         self._clock = clock
+        self._clock_us = clock.now_us if type(clock) is SystemClock else lambda: to_micros(clock.now())
         self.policy = policy
         self._ledger: Ledger | None = None
         self._decisions: LogFollower | None = None
@@ -114,10 +115,6 @@ class LiveState:
         """How much telemetry has been folded."""
         position = self._telemetry[0].tail.position if self._telemetry else None
         return None if position is None else TelemetryPosition(position.fingerprint, position.offset)
-
-    def _clock_us(self) -> int:
-        clock = self._clock
-        return clock.now_us() if type(clock) is SystemClock else to_micros(clock.now())
 
     def _fold_new(self, ledger: Ledger) -> None:
         # Of telemetry that is new the followers fold the decisions first.

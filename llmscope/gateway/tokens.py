@@ -54,7 +54,7 @@ def estimate_tokens(text: str) -> int:
     """
     length = len(text)
     if length <= _SLICES * _SLICE_CHARACTERS:
-        return max(1, math.ceil(_estimate(text)))
+        return math.ceil(_estimate(text)) or 1
     step = (length - _SLICE_CHARACTERS) / (_SLICES - 1)
     starts = (round(index * step) for index in range(_SLICES))
     seen = sum(_estimate(text[start : start + _SLICE_CHARACTERS]) for start in starts)
