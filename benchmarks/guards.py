@@ -24,6 +24,7 @@ from llmscope.gateway.guards.redaction import findings_in
 from llmscope.gateway.stages import Guard
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "guards"
+PROSE = Path(__file__).parents[1] / "docs" / "semantics.md"
 
 
 @dataclass
@@ -93,9 +94,9 @@ def _is_covered(label: Label, findings: Sequence[Finding]) -> bool:
     )
 
 
-def injection_texts() -> list[tuple[str, bool]]:
-    """Texts, and whether each is an attempt at an injection."""
-    lines = (FIXTURES / "injection.jsonl").read_text(encoding="utf-8").splitlines()
+def injection_texts(name: str = "injection.jsonl") -> list[tuple[str, bool]]:
+    """The texts of a fixture, and whether each is an attempt at an injection."""
+    lines = (FIXTURES / name).read_text(encoding="utf-8").splitlines()
     return [(line["text"], line["is_attack"]) for line in map(json.loads, lines)]
 
 
@@ -138,31 +139,32 @@ def p50_of_check_us(guard: Guard, texts: Sequence[str]) -> float:
 
 @benchmark("guards")
 def guards() -> Iterator[Figure]:
-    """Precision and recall by kind on the generated texts and the hand-written hard ones; time per look."""
-    for name in ("pii.jsonl", "pii_hard.jsonl"):
-        texts = labelled(name)
-        for kind, score in judge_pii(texts).items():
-            _show(f"{name} {kind}", score)
-            figure = f"guard_{kind}{'_hard' if 'hard' in name else ''}"
-            labels, raised = score.found + len(score.missed), score.right + len(score.wrong)
-            goal = 0.75 if "hard" in name else 0.95
-            yield Figure(
-                f"{figure}_precision", score.precision, f"of {raised} findings", 1, goal, at_least=True
-            )
-            yield Figure(f"{figure}_recall", score.recall, f"of {labels} labels", 1, goal, at_least=True)
-    score = judge_injections(injection_texts())
-    _show("injection", score)
-    yield Figure("guard_injection_precision", score.precision, "of findings", 1, 0.9, at_least=True)
-    yield Figure("guard_injection_recall", score.recall, "of attacks", 1, 0.7, at_least=True)
+    """Precision and recall by kind on the generated, the hard and the held-out texts; time per look."""
+    for name, goal in (("pii", 0.95), ("pii_hard", 0.85), ("pii_held_out", 0.85)):
+        for kind, score in judge_pii(labelled(f"{name}.jsonl")).items():
+            yield from _precision_and_recall(name.replace("pii", kind), score, goal, goal)
+    for name, least_recall in (("injection", 0.7), ("injection_held_out", 0.5)):
+        score = judge_injections(injection_texts(f"{name}.jsonl"))
+        yield from _precision_and_recall(name, score, 0.9, least_recall)
     prompts = a_thousand_characters(text for text, _ in labelled("pii.jsonl"))
-    prose = a_thousand_characters(text for text, is_attack in injection_texts() if not is_attack)
-    for name, guard, looked_at in (
-        ("guard_pii_us", PiiGuard(), prompts),
-        ("guard_pii_prose_us", PiiGuard(), prose),
-        ("guard_injection_us", PromptInjectionGuard(), prose),
+    alike = a_thousand_characters(text for text, is_attack in injection_texts() if not is_attack)
+    prose = a_thousand_characters([PROSE.read_text(encoding="utf-8")])
+    for figure, guard, looked_at in (
+        ("guard_pii_prose", PiiGuard(), prose),
+        ("guard_pii_numbers", PiiGuard(), prompts),
+        ("guard_injection_prose", PromptInjectionGuard(), prose),
+        ("guard_injection_alike", PromptInjectionGuard(), alike),
     ):
-        yield Figure(name, p50_of_check_us(guard, looked_at), "us for 1,000 characters", 100, 1)
+        yield Figure(figure, p50_of_check_us(guard, looked_at), "us for 1,000 characters", 100, 1)
 
 
-def _show(name: str, score: Score) -> None:
+def _precision_and_recall(
+    name: str, score: Score, least_precision: float, least_recall: float
+) -> Iterator[Figure]:
     print(f"# {name}: wrong {sorted(set(score.wrong))}, missed {sorted(set(score.missed))}", file=sys.stderr)
+    raised, labels = score.right + len(score.wrong), score.found + len(score.missed)
+    for figure, value, unit, goal in (
+        ("precision", score.precision, f"of {raised} findings", least_precision),
+        ("recall", score.recall, f"of {labels} labels", least_recall),
+    ):
+        yield Figure(f"guard_{name}_{figure}", value, unit, 1, goal, at_least=True)

@@ -1,7 +1,7 @@
 """Precision and recall of the guards on labelled texts: what `make bench ONLY=guards` prints, held to floors.
 
 The generated texts are made by `benchmarks.guard_texts`, which shares nothing with the guards; the hard ones
-and the injections are hand-written. The floors lie a little below what was measured on 2026-11-21."""
+and the injections are hand-written, and the held-out ones were written last and never tuned to. The floors lie a little below what was measured on 2026-11-21."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ FLOORS = {
         "ssn": (4, 0.99, 0.99),
         "iban": (8, 0.99, 0.99),
         "card": (12, 0.99, 0.99),
+    },
+    "pii_held_out.jsonl": {
+        "email": (8, 0.95, 0.95),
+        "phone": (20, 0.85, 0.85),
+        "ssn": (2, 0.99, 0.99),
+        "iban": (5, 0.99, 0.99),
+        "card": (5, 0.99, 0.99),
     },
 }
 
@@ -56,7 +63,16 @@ def test_injections_are_found_and_ordinary_prompts_are_left_alone() -> None:
     assert (sum(attack for _, attack in texts), sum(not attack for _, attack in texts)) == (65, 93)
     score = judge_injections(texts)
     assert score.precision >= 0.94, score.wrong
-    assert score.recall >= 0.72, score.missed
+    assert score.recall >= 0.78, score.missed
+
+
+def test_injections_that_no_pattern_was_written_for_are_found_more_often_than_not() -> None:
+    """Held out: the patterns were not changed after a look at these."""
+    texts = injection_texts("injection_held_out.jsonl")
+    assert (sum(attack for _, attack in texts), sum(not attack for _, attack in texts)) == (35, 45)
+    score = judge_injections(texts)
+    assert score.precision >= 0.95, score.wrong
+    assert score.recall >= 0.55, score.missed
 
 
 def test_the_judge_sees_what_is_missed_and_what_is_wrong() -> None:

@@ -42,9 +42,9 @@ _VERBS = (
     "not follow", "don't follow", "stop following", "no attention to", "not obey", "don't obey",
 )  # fmt: skip
 _RULES = r"(?:instructions?|directions|directives?|rules?|guidelines?|prompts?|commands?|orders|constraints|restrictions|policies|guardrails|programming|training)"
-_BEFORE = r"(?:all|any|every|previous|prior|above|earlier|preceding|foregoing|your|initial|original|existing|current|other|system|safety|developer|these|those)"
+_BEFORE = r"(?:all|any|every|previous|prior|above|earlier|preceding|foregoing|your|initial|original|existing|current|other|policy|system|safety|developer|these|those)"
 _SECRET = (
-    r"(?:system (?:prompt|message|instructions?)|initial (?:prompt|instructions)|original (?:prompt|instructions)"
+    r"(?:system (?:prompt|message|instructions?)s?|initial (?:prompt|instructions)|original (?:prompt|instructions)"
     r"|hidden (?:prompt|instructions|rules)|secret (?:prompt|instructions|rules)|pre-?prompt"
     r"|developer (?:prompt|message|instructions)|(?:exact |full |all )instructions you (?:were|have been|got|received)|your (?:exact |full |own |entire )?(?:prompt|instructions)"
     r"(?! (?:for|on|to|about|regarding|how|as))|(?:prompt|instructions) above)"
@@ -91,12 +91,15 @@ PATTERNS = (
         "unbound",
         1.0,
         rf"\byou (?:have|are bound by|are subject to|obey|follow|know) no {_WORDS % 2}"
-        r"(?:rules|restrictions|limits|limitations|guidelines|filters?|ethics|policies|boundaries)\b"
+        r"(?:rules|restrictions|limits|limitations|guidelines|filters?|ethics|policies|content policy|boundaries)\b"
+        rf"|\b(?:ai|model|assistant|bot|chatbot|persona|character) (?:that|who|which) (?:has|knows|obeys|follows) no {_WORDS % 2}"
+        r"(?:rules|restrictions|limits|limitations|guidelines|filters?|ethics|policies|content policy|boundaries)\b"
         r"|\b(?:bypass|disable|turn off|remove|circumvent|evade|deactivate|switch off) "
         r"(?:all |any |your |the |its |every |these |of |openai'?s? ){0,3}"
         r"(?:safety|content|ethical|moral|moderation|security|ethics)[ -](?:\w+ )?"
-        r"(?:filters?|restrictions|guardrails|safeguards|guidelines|measures|checks|protocols|policies|policy|limits)\b",
-        "you have no", "bound by no", "subject to no", "obey no", "follow no", "know no",
+        r"(?:filters?|restrictions|guardrails|safeguards|guidelines|measures|checks|protocols|policies|policy|limits|layer)\b"
+        r"|\b(?:bypass|disable|circumvent|evade|deactivate) (?:all |any |your |the |its |every ){0,2}(?:moderation|guardrails)\b",
+        " have no", "bound by no", "subject to no", "obey no", "follow no", "know no", " has no", "obeys no", "follows no",
         "bypass", "disable", "turn off", "remove", "circumvent", "evade", "deactivate", "switch off",
     ),
     _said(
@@ -126,8 +129,8 @@ PATTERNS = (
     _said(
         "conceal",
         0.6,
-        r"\b(?:do not|don't|never|without) (?:tell(?:ing)?|inform(?:ing)?|mention(?:ing)?|reveal(?:ing)?|notify(?:ing)?|"
-        rf"alert(?:ing)?|let(?:ting)?) {_WORDS % 3}(?:the )?(?:user|human|reader|operator)\b",
+        r"\b(?:not|don't|never|without) (?:tell(?:ing)?|inform(?:ing)?|mention(?:ing)?|reveal(?:ing)?|notify(?:ing)?|"
+        rf"alert(?:ing)?|let(?:ting)?) {_WORDS % 3}(?:to )?(?:the )?(?:user|human|reader|operator)\b",
         "user", "human", "reader", "operator",
     ),
     _said(
@@ -147,11 +150,11 @@ PATTERNS = (
     _said(
         "no_limits",
         0.5,
-        rf"\b(?:no longer (?:bound|restricted|limited|subject|constrained|required)|without {_WORDS % 2}(?:restrictions|"
+        rf"\b(?:(?:no longer|not) (?:bound|restricted|limited|constrained) by|no longer (?:subject|required|an assistant)|without {_WORDS % 2}(?:restrictions|"
         r"filters?|censorship|limitations|guardrails|warnings|disclaimers|refusing|refusal)|no (?:ethical|moral|content|"
         r"safety) (?:guidelines|limits|restrictions|filters?|considerations)|hypothetical(?:ly)? .{0,40}(?:no rules|"
         r"not bound)|jailbreak\w*|unfiltered|uncensored)\b",
-        "no longer", "restriction", "filter", "censor", "limit", "guardrail", "warning", "disclaimer", "refus",
+        "no longer", "bound by", "constrained by", "limited by", "restriction", "filter", "censor", "limit", "guardrail", "warning", "disclaimer", "refus",
         "guideline", "considerations", "hypothetical", "jailbreak",
     ),
     _said(

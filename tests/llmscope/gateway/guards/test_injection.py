@@ -70,7 +70,7 @@ def test_no_trigger_keeps_a_pattern_from_what_it_would_find(pattern: object) -> 
     """Whatever a pattern's expression finds in the labelled texts, its triggers let through."""
     from benchmarks.guards import injection_texts
 
-    for text, _ in injection_texts():
+    for text, _ in injection_texts() + injection_texts("injection_held_out.jsonl"):
         lines = plain_letters(text)
         flat = " ".join(lines.split())
         searched = lines if pattern.by_lines else flat  # type: ignore[attr-defined]
