@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from llmscope.gateway.client import GatewayResult
+    from llmscope.gateway.streaming import AnswerStream
     from policy_runtime.decision_record import DecisionRecord
     from policy_runtime.ledger import Held
     from policy_runtime.policy import Policy
@@ -123,7 +125,66 @@ class PolicyRuntime:
             ValueError: unknown route, tier or provider; before anything is decided.
         """
         from llmscope.gateway import client as gateway_client  # noqa: PLC0415  for who calls through it
-        from llmscope.gateway.provider import get_provider  # noqa: PLC0415
+
+        call = await self._decided_call(
+            prompt, model_tier, route_name, context, metadata, request_id, model, tokens_in,
+            max_output_tokens, history,
+        )  # fmt: skip
+        result = await gateway_client.call_llm(**call)
+        self.catch_up()
+        return result
+
+    @asynccontextmanager
+    async def stream_llm(
+        self,
+        prompt: str,
+        model_tier: str,
+        route_name: str,
+        *,
+        context: LLMRequestContext | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        request_id: str | None = None,
+        model: str | None = None,
+        tokens_in: int | None = None,
+        max_output_tokens: int | None = None,
+        history: Sequence[str] = (),
+    ) -> AsyncIterator[AnswerStream]:
+        """`call_llm` for an answer that is read in pieces, see `llmscope.stream_llm`.
+
+        Deciding happens on entering the block. However the stream ends, its line settles the reservation
+        if the cost is known: a stream that was left costs its input and what was received.
+
+        Raises:
+            PolicyDenied: after the decision is on disk.
+            ValueError: unknown route, tier or provider; before anything is decided.
+        """
+        from llmscope.gateway.streaming import stream_llm  # noqa: PLC0415  for who calls through it
+
+        call = await self._decided_call(
+            prompt, model_tier, route_name, context, metadata, request_id, model, tokens_in,
+            max_output_tokens, history,
+        )  # fmt: skip
+        try:
+            async with stream_llm(**call) as stream:
+                yield stream
+        finally:
+            self.catch_up()
+
+    async def _decided_call(
+        self,
+        prompt: str,
+        model_tier: str,
+        route_name: str,
+        context: LLMRequestContext | None,
+        metadata: Mapping[str, Any] | None,
+        request_id: str | None,
+        model: str | None,
+        tokens_in: int | None,
+        max_output_tokens: int | None,
+        history: Sequence[str],
+    ) -> dict[str, Any]:
+        """Decide, and say how the call is to be made: the arguments of llmscope's own functions."""
+        from llmscope.gateway.provider import get_provider  # noqa: PLC0415  for who calls through llmscope
         from llmscope.gateway.runtime import current_runtime  # noqa: PLC0415
 
         if model == AUTO_MODEL:
@@ -133,32 +194,23 @@ class PolicyRuntime:
         get_model_for_tier(route_name, model_tier)
         get_provider(get_route_policy(route_name).provider_name)
         ask = ask_of(
-            self.policy,
-            context,
-            route_name,
-            model_tier,
-            prompt,
-            tokens_in,
-            max_output_tokens,
-            model,
+            self.policy, context, route_name, model_tier, prompt, tokens_in, max_output_tokens, model,
             request_id,
-        )
+        )  # fmt: skip
         record = await self.decide_async(ask)
-        result = await gateway_client.call_llm(
-            prompt,
-            str(record.effective_model_tier),
-            route_name,
-            dict(metadata) if metadata else None,
-            context,
-            request_id=str(record.request_id),
-            model=str(record.model) if model is not None else None,
-            max_output_tokens=max_output_tokens,
-            clock=self.clock,
-            telemetry_path=self.telemetry_path,
-            history=history,
-        )
-        self.catch_up()
-        return result
+        return {
+            "prompt": prompt,
+            "model_tier": str(record.effective_model_tier),
+            "route_name": route_name,
+            "metadata": dict(metadata) if metadata else None,
+            "context": context,
+            "request_id": str(record.request_id),
+            "model": str(record.model) if model is not None else None,
+            "max_output_tokens": max_output_tokens,
+            "clock": self.clock,
+            "telemetry_path": self.telemetry_path,
+            "history": history,
+        }
 
     def admit(
         self,
