@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmscope import timestamps
 from llmscope.errors import MalformedLine
 from llmscope.timestamps import (
     EARLIEST_US,
@@ -61,3 +62,25 @@ def test_what_is_written_reads_back_the_same(micros: int) -> None:
     assert parse_micros(format_micros(micros)) == micros
     assert to_micros(from_micros(micros)) == micros
     assert from_micros(micros).tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["60.000000", "99.999999", "5 .000000", "+5.000000", "05.00000_", "0٣.000000", "05.00²000", "05,000000"],
+)
+def test_a_minute_that_is_known_lets_no_other_seconds_in(bad: str) -> None:
+    """The second reading of a minute takes a shorter way."""
+    known = parse_micros("2026-03-24T10:07:00.000000+00:00")
+    assert parse_micros("2026-03-24T10:07:59.999999+00:00") == known + 59_999_999
+    with pytest.raises(MalformedLine):
+        parse_micros(f"2026-03-24T10:07:{bad}+00:00")
+
+
+def test_known_minutes_are_bounded_and_right() -> None:
+    begin = datetime(2026, 3, 24, tzinfo=UTC)
+    for minute in range(10_000):
+        at = begin + timedelta(minutes=minute, seconds=7, microseconds=5)
+        for _ in range(2):
+            expected = round((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1))
+            assert parse_micros(at.isoformat(timespec="microseconds")) == expected
+    assert len(timestamps._MINUTES) <= timestamps._MOST_MINUTES
