@@ -8,6 +8,7 @@ belong here: how a text is made plain first, and what follows from a score (`inj
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -26,12 +27,13 @@ class InjectionPattern:
     name: str
     weight: float
     expression: re.Pattern[str]
-    triggers: tuple[str, ...]
+    triggers: frozenset[str]
     by_lines: bool = False
 
-    def is_in(self, flat: str, lines: str) -> bool:
-        """Whether it is said: `flat` in one line, `lines` with its line breaks."""
-        if self.triggers and not any(trigger in flat for trigger in self.triggers):
+    def is_in(self, flat: str, lines: str, present: Collection[str]) -> bool:
+        """Whether it is said: `flat` in one line, `lines` with its line breaks; `present` holds those of
+        the triggers that stand in `flat`."""
+        if self.triggers and self.triggers.isdisjoint(present):
             return False
         return self.expression.search(lines if self.by_lines else flat) is not None
 
@@ -55,7 +57,7 @@ def _said(
     name: str, weight: float, expression: str, *triggers: str, by_lines: bool = False
 ) -> InjectionPattern:
     flags = re.MULTILINE if by_lines else 0
-    return InjectionPattern(name, weight, re.compile(expression, flags), triggers, by_lines)
+    return InjectionPattern(name, weight, re.compile(expression, flags), frozenset(triggers), by_lines)
 
 
 PATTERNS = (
@@ -68,7 +70,7 @@ PATTERNS = (
         r"(?:above|before|told|previously|earlier|prior to this)\b"
         rf"|\b(?:{'|'.join(_VERBS)}) (?:all of )?the above(?: and|,| but)? (?:instead )?"
         r"(?:tell|say|output|print|write|respond|reply|answer|give|show|do)\b",
-        *_VERBS,
+        "ignor", "disregard", "forget", "overr", "bypass", "discard", "neglect", "follow", "attention to", "obey",
     ),
     _said(
         "mode",
