@@ -18,14 +18,7 @@ from governance_pipeline.assets.questions import published_answers, question_ass
 from governance_pipeline.assets.raw import ingest_logs
 from governance_pipeline.assets.tables import table_assets
 from governance_pipeline.resources import WarehouseResource
-from governance_pipeline.schedules import (
-    audit_daily,
-    audit_job,
-    freshness_job,
-    freshness_watch,
-    questions_hourly,
-    refresh_job,
-)
+from governance_pipeline.schedules import jobs, schedules
 from governance_pipeline.sensors import build_sensors
 from governance_pipeline.settings import Settings
 
@@ -45,8 +38,8 @@ def build_defs(settings: Settings) -> Definitions:
             evaluation_results,
         ],
         asset_checks=[*asset_checks, no_regression],
-        jobs=[refresh_job, audit_job, freshness_job],
-        schedules=[questions_hourly, audit_daily, freshness_watch],
+        jobs=jobs,
+        schedules=schedules,
         sensors=[*build_sensors(settings), build_production_sensor(settings)],
         resources={
             "warehouse": WarehouseResource(

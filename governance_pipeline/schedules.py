@@ -36,24 +36,26 @@ freshness_job = define_asset_job(
     description="Whether log lines have been waiting to be ingested: looks when no refresh runs.",
 )
 
-questions_hourly = ScheduleDefinition(
-    name="questions_hourly",
-    job=refresh_job,
-    cron_schedule="0 * * * *",
-    default_status=DefaultScheduleStatus.RUNNING,
-    description="The five questions every hour, whatever the log-growth sensor does.",
+jobs = (refresh_job, audit_job, freshness_job)
+
+_TIMETABLE = (
+    (
+        "questions_hourly",
+        refresh_job,
+        "0 * * * *",
+        "The five questions every hour, whatever the log-growth sensor does.",
+    ),
+    ("audit_daily", audit_job, "15 3 * * *", "Once a day every check over everything."),
+    ("freshness_watch", freshness_job, "*/15 * * * *", "Notices that refreshes have stopped happening."),
 )
-audit_daily = ScheduleDefinition(
-    name="audit_daily",
-    job=audit_job,
-    cron_schedule="15 3 * * *",
-    default_status=DefaultScheduleStatus.RUNNING,
-    description="Once a day every check over everything.",
-)
-freshness_watch = ScheduleDefinition(
-    name="freshness_watch",
-    job=freshness_job,
-    cron_schedule="*/15 * * * *",
-    default_status=DefaultScheduleStatus.RUNNING,
-    description="Notices that refreshes have stopped happening.",
-)
+
+schedules = [
+    ScheduleDefinition(
+        name=name,
+        job=job,
+        cron_schedule=cron,
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=description,
+    )
+    for name, job, cron, description in _TIMETABLE
+]

@@ -166,31 +166,26 @@ class Story:
     def __post_init__(self) -> None:
         features = {route.feature_id for route in self.routes}
         routes = {route.name for route in self.routes}
-        namespaces = {name for name, _ in self.namespaces}
-        self._require("experiment_feature", self.experiment_feature, features)
-        if self.burner is not None:
-            self._require("burner", self.burner.tenant_id, set(self.tenants))
-            self._require("burner", self.burner.feature_id, features)
-        if self.costly is not None:
-            self._require("costly", self.costly.experiment_id, set(self.experiments))
-        if self.outage is not None:
-            self._require("outage", self.outage.route_name, routes)
-        if self.unsafe is not None:
-            self._require("unsafe", self.unsafe.route_name, routes)
-        if self.spike is not None:
-            self._require("spike", self.spike.feature_id, features)
-            if not -self.history_hours <= self.spike.hour <= 0:
-                raise StoryError(f"spike: hour {self.spike.hour} is not among 0 to -{self.history_hours}")
-        for kind, limit in (("downgrade", self.downgrade), ("deny", self.deny)):
-            if limit is not None:
-                self._require(kind, limit.namespace, namespaces - {None})
-        if self.limited_namespaces == namespaces:
+        namespaces = {name for name, _ in self.namespaces if name is not None}
+        # What each plant names must be there to be planted in.
+        for field_name, name_of, known in (
+            ("burner", "tenant_id", set(self.tenants)),
+            ("burner", "feature_id", features),
+            ("costly", "experiment_id", set(self.experiments)),
+            ("outage", "route_name", routes),
+            ("unsafe", "route_name", routes),
+            ("spike", "feature_id", features),
+            ("downgrade", "namespace", namespaces),
+            ("deny", "namespace", namespaces),
+        ):
+            plant = getattr(self, field_name)
+            if plant is not None:
+                _require(field_name, getattr(plant, name_of), known)
+        _require("experiment_feature", self.experiment_feature, features)
+        if self.spike is not None and not -self.history_hours <= self.spike.hour <= 0:
+            raise StoryError(f"spike: hour {self.spike.hour} is not among 0 to -{self.history_hours}")
+        if self.limited_namespaces == {name for name, _ in self.namespaces}:
             raise StoryError("every namespace has a limit: experiments need one that has none")
-
-    def _require(self, field_name: str, name: str, known: set[str] | set[str | None]) -> None:
-        if name not in known:
-            there = ", ".join(sorted(str(each) for each in known))
-            raise StoryError(f"{field_name}: the story has no {name!r}; it has {there}")
 
     @property
     def limited_namespaces(self) -> frozenset[str]:
@@ -200,6 +195,11 @@ class Story:
     def control_of(self, experiment_id: str) -> str:
         """The id of an experiment's control arm."""
         return experiment_id + CONTROL_SUFFIX
+
+
+def _require(field_name: str, name: str, known: set[str]) -> None:
+    if name not in known:
+        raise StoryError(f"{field_name}: the story has no {name!r}; it has {', '.join(sorted(known))}")
 
 
 def without_plants(story: Story) -> Story:
