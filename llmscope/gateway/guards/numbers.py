@@ -40,7 +40,7 @@ _OPEN = re.compile(
 _REACH = 2 + 15 + 14 * 5 + 2
 
 _PHONE_WORD = re.compile(
-    r"(?<![^\W_])(?:(?:tele)?(?:phones?|fon[oe]?s?|fax)|tel|mobil[e]?|cell|celular|handy|hotline|whatsapp|sms|"
+    r"(?<![^\W_])(?:(?:tele)?(?:phones?|fon[oe]?s?|fax)|tel|mobile?|cell|celular|handy|hotline|whatsapp|sms|"
     r"call|calling|ring|dial|portable|m[oó]vil|t[eé]l(?:[eé]phone)?|ph|rückruf|appeler|llamar|landline|pager|"
     r"reach (?:me|us|him|her|them)|text me|nummer|durchwahl)(?![^\W_])[^]0-9\n]{0,24}\Z"
 )
@@ -52,20 +52,6 @@ _DATE = re.compile(
     r"(?:19|20)\d\d[.\-/ ]?(?:0[1-9]|1[0-2])[.\-/ ]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
     r"|(?:0?[1-9]|[12]\d|3[01])[.\-/](?:0?[1-9]|[12]\d|3[01])[.\-/](?:19|20)\d\d(?!\d)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """One way to write a number.
-
-    Attributes:
-        pattern: what it looks like, behind what may stand before its kind.
-        accept: given the text and a match of `pattern`, where the number ends; None if it is none.
-    """
-
-    kind: PiiKind
-    pattern: str
-    accept: Callable[[str, re.Match[str]], int | None]
 
 
 def _digits(text: str) -> str:
@@ -94,10 +80,13 @@ def _ssn_behind_its_word(text: str, match: re.Match[str]) -> int | None:
 
 
 def _of_length(least: int, most: int) -> Callable[[str, re.Match[str]], int | None]:
-    """Accepts so many digits; of more, the leading groups that are no more."""
+    """Accepts so many digits; of more, the leading groups that are no more. A bracket around the whole is no
+    part of it."""
 
     def accept(text: str, match: re.Match[str]) -> int | None:
         del text
+        if match[0][0] == "(" and ")" not in match[0]:
+            return None
         count, end = 0, None
         for group in re.finditer(r"[0-9]+", match[0]):
             count += len(group[0])
@@ -136,56 +125,64 @@ _ALONE = r"(?<![0-9][ \u00a0])"
 _EXCHANGE = rf"[ ./{_HYPHEN}]"
 
 
-def _shape(
-    kind: PiiKind, pattern: str, accept: Callable[[str, re.Match[str]], int | None] = _as_it_is
-) -> _Shape:
-    return _Shape(kind, pattern, accept)
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """One way to write a number.
+
+    Attributes:
+        pattern: what it looks like, behind what may stand before its kind.
+        accept: given the text and a match of `pattern`, where the number ends; None if it is none.
+    """
+
+    kind: PiiKind
+    pattern: str
+    accept: Callable[[str, re.Match[str]], int | None] = _as_it_is
 
 
 # At one place the first that fits is taken.
 _SHAPES = (
-    _shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{3}}{_SEPARATOR}[0-9]{{1,3}}(?!\w)", _card),
-    _shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{3}}(?!\w)", _card),
-    _shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{2}}{_SEPARATOR}[0-9]{{1,3}}(?!\w)", _card),
-    _shape("card", rf"[0-9]{{4}}{_SEPARATOR}[0-9]{{6}}{_SEPARATOR}[0-9]{{4,5}}(?!\w)", _card),
-    _shape("card", rf"[0-9]{{8}}{_SEPARATOR}[0-9]{{8}}(?!\w)", _card),
-    _shape("card", r"[0-9]{13,19}(?!\w)", _card),
+    _Shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{3}}{_SEPARATOR}[0-9]{{1,3}}(?!\w)", _card),
+    _Shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{3}}(?!\w)", _card),
+    _Shape("card", rf"[0-9]{{4}}(?:{_SEPARATOR}[0-9]{{4}}){{2}}{_SEPARATOR}[0-9]{{1,3}}(?!\w)", _card),
+    _Shape("card", rf"[0-9]{{4}}{_SEPARATOR}[0-9]{{6}}{_SEPARATOR}[0-9]{{4,5}}(?!\w)", _card),
+    _Shape("card", rf"[0-9]{{8}}{_SEPARATOR}[0-9]{{8}}(?!\w)", _card),
+    _Shape("card", r"[0-9]{13,19}(?!\w)", _card),
     # In whatever groups, where no other digits stand beside it.
-    _shape(
+    _Shape(
         "card",
         r"(?<![0-9][ .\-\u00a0])[0-9](?:[ \-\u00a0]?[0-9]){12,18}(?!\w)(?![ .\-\u00a0][0-9])",
         _card,
     ),
-    _shape("ssn", _SSN_NUMBER.format(rf"[{_HYPHEN}]", rf"[{_HYPHEN}]") + r"(?!\w|-[0-9])"),
-    _shape("ssn", _SSN_NUMBER.format(r"[ .\-]?", r"[ .\-]?") + r"(?!\w)", _ssn_behind_its_word),
+    _Shape("ssn", _SSN_NUMBER.format(rf"[{_HYPHEN}]", rf"[{_HYPHEN}]") + r"(?!\w|-[0-9])"),
+    _Shape("ssn", _SSN_NUMBER.format(r"[ .\-]?", r"[ .\-]?") + r"(?!\w)", _ssn_behind_its_word),
     # With a country code, the trunk prefix in brackets allowed: +49 (0)30 1234567.
-    _shape("phone", rf"\(?\+[1-9]{_MORE}{{7,14}}(?!\w)", _of_length(8, 15)),
-    _shape(
+    _Shape("phone", rf"\(?\+[1-9]{_MORE}{{7,14}}(?!\w)", _of_length(8, 15)),
+    _Shape(
         "phone", rf"{_ALONE}00[1-9][0-9]{{0,2}}{_SEPARATOR}\(?[0-9]{_MORE}{{6,12}}(?!\w)", _of_length(10, 17)
     ),
     # North America: area and exchange begin with 2 to 9.
-    _shape(
+    _Shape(
         "phone",
         rf"(?:1{_EXCHANGE})?(?:\([2-9][0-9]{{2}}\) ?|[2-9][0-9]{{2}}{_EXCHANGE})"
         rf"[2-9][0-9]{{2}}{_EXCHANGE}[0-9]{{4}}{_ENDS}",
     ),
     # The area in brackets: (030) 1234567, (11) 91234-5678.
-    _shape(
+    _Shape(
         "phone",
         rf"\((?:0[0-9]{{1,5}}|[1-9][0-9]{{1,2}})\){_SEPARATOR}?[0-9]{{3,8}}"
         rf"(?:{_SEPARATOR}[0-9]{{2,5}}){{0,4}}(?!\w)",
         _of_length(8, 12),
     ),
     # A leading 0 and groups: 020 7946 0958, 06.12.34.56.78, 0171-1234567.
-    _shape(
+    _Shape(
         "phone",
         rf"{_ALONE}0[1-9][0-9]{{0,4}}{_SEPARATOR}[0-9]{{2,8}}(?:{_SEPARATOR}[0-9]{{2,5}}){{0,4}}{_ENDS}",
         _national,
     ),
     # India 98765 43210; China 138 1234 5678.
-    _shape("phone", rf"(?:[6-9][0-9]{{4}}[ -][0-9]{{5}}|1[3-9][0-9][ -][0-9]{{4}}[ -][0-9]{{4}}){_ENDS}"),
+    _Shape("phone", rf"(?:[6-9][0-9]{{4}}[ -][0-9]{{5}}|1[3-9][0-9][ -][0-9]{{4}}[ -][0-9]{{4}}){_ENDS}"),
     # Anything with seven to fifteen digits behind a word that says so: other digits are further away.
-    _shape("phone", rf"(?<=[^]0-9\n]{{3}})\(?[0-9]{_MORE}{{6,14}}(?!\w)", _phone_behind_its_word),
+    _Shape("phone", rf"(?<=[^]0-9\n]{{3}})\(?[0-9]{_MORE}{{6,14}}(?!\w)", _phone_behind_its_word),
 )
 
 

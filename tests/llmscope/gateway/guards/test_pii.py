@@ -123,6 +123,7 @@ async def test_what_only_looks_like_it_goes_on(text: str) -> None:
         ("(415) 555-2671 and 415.555.2671", "[PHONE] and [PHONE]"),
         ("06 12 34 56 78", "[PHONE]"),
         ("tel. 4155552671", "tel. [PHONE]"),
+        ("tel (4155552671) or (+49 30 1234567)", "tel ([PHONE]) or ([PHONE])"),
         ("call me at 612 34 56 78", "call me at [PHONE]"),
     ],
 )
