@@ -6,6 +6,7 @@ What does not belong here: deciding and appending (`gate`).
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ CLOCK_TOLERANCE_US = 5 * MICROS
 # How the reason begins when the logs could not be read.
 READ_FAILED = "read"
 # A start that had to read more than this leaves a checkpoint, and so does a running gate each time it has
-# read as much: the next start then reads at most about this much, which takes a quarter of a second.
+# read as much or a little more: the next start reads no more than twice this, in a quarter of a second.
 CHECKPOINT_EVERY_BYTES = 16 << 20
 
 
@@ -124,8 +125,14 @@ class LiveState:
         if self._decisions is not None and not folded:
             self._decisions.fold_new(ledger)
         if ledger.folded_bytes >= self._renew_at_bytes:
-            self._renew_at_bytes = ledger.folded_bytes + CHECKPOINT_EVERY_BYTES
-            threading.Thread(target=self._renew_checkpoint, name="governance-checkpoint", daemon=True).start()
+            self._renew_at_bytes = _next_checkpoint_at(ledger)
+            renewal = threading.Thread(
+                target=self._renew_checkpoint, name="governance-checkpoint", daemon=True
+            )
+            try:
+                renewal.start()
+            except RuntimeError as exc:  # no more threads, or the interpreter is on its way out
+                logger.debug("no checkpoint is made now: %s", exc)
 
     def _start(self, now_us: int) -> Ledger:
         """Fold what the longest window needs, from the checkpoint on if there is one that fits."""
@@ -145,7 +152,7 @@ class LiveState:
             ledger = self._fold_logs(Ledger(self.policy), now_us, [])
         if ledger.folded_bytes >= CHECKPOINT_EVERY_BYTES:
             self._save_checkpoint(ledger, now_us)
-        self._renew_at_bytes = ledger.folded_bytes + CHECKPOINT_EVERY_BYTES
+        self._renew_at_bytes = _next_checkpoint_at(ledger)
         return ledger
 
     def _fold_logs(self, ledger: Ledger, now_us: int, folded: list[list[FoldedFile]]) -> Ledger:
@@ -190,3 +197,9 @@ class LiveState:
             logger.warning("no checkpoint could be made: %s", exc)
         finally:
             apart.forget()
+
+
+def _next_checkpoint_at(ledger: Ledger) -> int:
+    """How many bytes the ledger will have folded then. Of many processes that fold the same bytes one is
+    the first, and the others find its checkpoint."""
+    return ledger.folded_bytes + CHECKPOINT_EVERY_BYTES + os.getpid() * 7919 % (CHECKPOINT_EVERY_BYTES + 1)

@@ -11,6 +11,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -341,14 +342,46 @@ def test_a_running_gate_renews_the_checkpoint_each_time_it_has_read_so_much(
     assert not checkpoint_of(traffic).exists()
     for first in (100, 200):
         before = checkpoint_of(traffic).stat().st_ino if first > 100 else 0
-        write_bills(traffic.telemetry, first, 50)
+        write_bills(traffic.telemetry, first, 90)
         running.current()
         deadline = time.monotonic() + 20
         while not checkpoint_of(traffic).exists() or checkpoint_of(traffic).stat().st_ino == before:
             assert time.monotonic() < deadline
             time.sleep(0.005)
     fresh, now_us = start(traffic)
-    assert (spent(fresh, now_us), fresh.folded_bytes) == (110_000_000, 0)
+    assert (spent(fresh, now_us), fresh.folded_bytes) == (190_000_000, 0)
+
+
+def test_of_gates_that_read_the_same_most_find_the_checkpoint_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A renewal that finds little to read since the last one writes nothing."""
+    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 20_000)
+    traffic = Traffic(tmp_path, random.Random(1))
+    write_bills(traffic.telemetry, 0, 90)
+    traffic.state()._renew_checkpoint()
+    written = checkpoint_of(traffic).stat().st_ino
+    write_bills(traffic.telemetry, 100, 5)
+    traffic.state()._renew_checkpoint()
+    assert checkpoint_of(traffic).stat().st_ino == written
+
+
+def test_a_process_that_can_start_no_thread_goes_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the end of an interpreter, where the last bills are still settled."""
+    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 1000)
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    traffic = Traffic(tmp_path, random.Random(1))
+    running = traffic.state()
+    running.current()
+    write_bills(traffic.telemetry, 0, 50)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    ledger, now_us, degraded = running.current()
+    assert (spent(ledger, now_us), degraded) == (50_000_000, None)
 
 
 def test_a_start_that_read_little_leaves_no_checkpoint(tmp_path: Path) -> None:
