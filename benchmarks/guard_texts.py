@@ -16,6 +16,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 GENERATED = Path(__file__).parents[1] / "fixtures" / "guards" / "pii.jsonl"
@@ -64,8 +65,6 @@ class Maker:
         """`shape` with a digit for each #, one of 1 to 9 for each %, a letter for each &."""
         drawn = {"#": "0123456789", "%": "123456789", "&": "ABCDEFGHJKLMNPRSTUVWXYZ"}
         return "".join(self.draw.choice(drawn[sign]) if sign in drawn else sign for sign in shape)
-
-    # Personal data ----------------------------------------------------------------------------------
 
     def name(self) -> tuple[str, str]:
         return (
@@ -168,8 +167,6 @@ class Maker:
         groups = tuple(min(4, len(whole) - at) for at in range(0, len(whole), 4))
         return self.of(whole, " ".join(_in_groups(whole, groups)), " ".join(_in_groups(whole, groups)))
 
-    # What only looks like it -------------------------------------------------------------------------
-
     def harmless(self) -> str:
         """One thing full of digits or signs that is nobody's."""
         draw = self.draw
@@ -226,8 +223,6 @@ class Maker:
             "email": self.email, "phone": self.phone, "ssn": self.ssn, "card": self.card, "iban": self.iban,
         }  # fmt: skip
         return f"⟦{kind}:{make[kind]()}⟧"
-
-    # Texts -------------------------------------------------------------------------------------------
 
     def text(self) -> tuple[str, str]:
         """A kind of text, and one of that kind, marked."""
@@ -384,11 +379,8 @@ def iban_check_digits(country: str, account: str) -> str:
 
 
 def _in_groups(digits: str, sizes: tuple[int, ...]) -> list[str]:
-    groups, at = [], 0
-    for size in sizes:
-        groups.append(digits[at : at + size])
-        at += size
-    return groups
+    ends = list(accumulate(sizes, initial=0))
+    return [digits[begin:end] for begin, end in pairwise(ends)]
 
 
 def generated_lines() -> str:
