@@ -1,4 +1,4 @@
-"""The gate on real files: decisions, records, settling, the order of judgement, faults."""
+"""The gate on real files: decisions, records, reloading, locks and logs in disorder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import fcntl
 import os
 import time
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +13,13 @@ import pytest
 
 from llmscope import LLMRequestContext, VirtualClock
 from policy_runtime import (
-    AlreadySettled,
     GateUnavailable,
-    NotEntered,
     PolicyDenied,
     PolicyFileError,
-    PolicyRuntime,
     RequestIdReused,
-    UnknownRequest,
 )
-from tests.policy_runtime.log_lines import START, decision_line, original_line, read_lines, stamp, write_lines
-
-CONTEXT = LLMRequestContext(tenant_id="acme", feature_id="chat")
-# gpt-4o: 2.50 and 10 USD per million tokens; 1,000 in and at most 500 out reserve 0.0025 + 0.005 USD.
-ASK: dict[str, Any] = {
-    "context": CONTEXT,
-    "route_name": "/answer-routed",
-    "model_tier": "expensive",
-    "tokens_in": 1000,
-}
-WORST_CASE_USD = 0.0075
-
-
-def budget(limit_usd: float, action: str = "deny", **more: Any) -> dict[str, Any]:
-    return {
-        "id": f"{action}-cap",
-        "primitive": "budget_threshold",
-        "period": "hourly",
-        "limit_usd": limit_usd,
-        "action": action,
-        **more,
-    }
-
-
-def policy(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"namespaces": {"default": {"rules": list(rules)}}, **more}
-
-
-@pytest.fixture
-def clock() -> VirtualClock:
-    return VirtualClock(START + timedelta(seconds=60))
-
-
-@pytest.fixture
-def make_gate(tmp_path: Path, clock: VirtualClock) -> Any:
-    gates: list[PolicyRuntime] = []
-
-    def make(source: Any, **more: Any) -> PolicyRuntime:
-        gate = PolicyRuntime(
-            source,
-            telemetry_path=tmp_path / "t.jsonl",
-            decisions_path=tmp_path / "d.jsonl",
-            clock=clock,
-            **more,
-        )
-        gates.append(gate)
-        return gate
-
-    yield make
-    for gate in gates:
-        gate.close()
-
-
-def decisions_of(tmp_path: Path) -> list[dict[str, Any]]:
-    return [line for line in read_lines(tmp_path / "d.jsonl") if "event" not in line]
+from tests.policy_runtime.gates import ASK, CONTEXT, WORST_CASE_USD, budget, decisions_of, policy
+from tests.policy_runtime.log_lines import decision_line, original_line, read_lines, stamp, write_lines
 
 
 def test_a_reservation_counts_before_anything_is_spent(make_gate: Any, tmp_path: Path) -> None:
@@ -103,20 +45,6 @@ def test_without_the_reservation_the_same_calls_all_pass(
         pass
 
 
-def test_settling_frees_what_was_not_needed(make_gate: Any, tmp_path: Path) -> None:
-    gate = make_gate(policy(budget(0.018)))
-    for _ in range(5):
-        with gate.admit(**ASK) as admission:
-            admission.settle(tokens_in=1000, tokens_out=0)
-    window = gate.live_windows()[0]
-    assert (window.spent, window.reserved) == (0.0125, 0.0)
-    assert sum(line["estimated_cost_usd"] for line in read_lines(tmp_path / "t.jsonl")) == pytest.approx(
-        0.0125
-    )
-    with pytest.raises(PolicyDenied), gate.admit(**ASK):
-        pass
-
-
 def test_telemetry_as_the_original_writes_it_spends_the_budget(make_gate: Any, tmp_path: Path) -> None:
     tags = {"feature_id": "summarize", "experiment_id": "exp-1", "budget_namespace": "demo"}
     write_lines(tmp_path / "t.jsonl", [original_line(n, 0.1, f"r{n}", audit_tags=tags) for n in range(10)])
@@ -127,12 +55,6 @@ def test_telemetry_as_the_original_writes_it_spends_the_budget(make_gate: Any, t
         pass
     assert denied.value.record.window_cost_usd == 1.0
     with gate.admit(**ASK):
-        pass
-
-
-def test_a_budget_a_cent_above_what_was_spent_still_admits(make_gate: Any, tmp_path: Path) -> None:
-    write_lines(tmp_path / "t.jsonl", [original_line(n, 0.1, f"r{n}") for n in range(10)])
-    with make_gate(policy(budget(1.01))).admit(**ASK):
         pass
 
 
@@ -153,283 +75,12 @@ def test_evaluate_leaves_no_trace(make_gate: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "d.jsonl").exists()
 
 
-def test_deny_beats_downgrade_and_an_alert_hides_neither(make_gate: Any, tmp_path: Path) -> None:
-    write_lines(
-        tmp_path / "t.jsonl",
-        [original_line(n, 0.0001, f"r{n}", audit_tags={"feature_id": "chat"}) for n in range(30)],
-    )
-    anomaly = {"id": "odd", "primitive": "cost_anomaly", "feature_id": "chat", "threshold_multiplier": 2.0}
-    gate = make_gate(policy(anomaly, budget(0.0001, "downgrade"), budget(0.0002)))
-    with pytest.raises(PolicyDenied), gate.admit(**ASK):
-        pass
-    (record,) = decisions_of(tmp_path)
-    assert [rule["outcome"] for rule in record["rules"]] == ["not_applicable", "downgrade", "deny"]
-    assert record["policy_id"] == "deny-cap"
-
-
-def test_an_anomaly_annotates_and_allows(make_gate: Any, tmp_path: Path) -> None:
-    write_lines(
-        tmp_path / "t.jsonl",
-        [original_line(n, 0.0001, f"r{n}", audit_tags={"feature_id": "chat"}) for n in range(30)],
-    )
-    anomaly = {"id": "odd", "primitive": "cost_anomaly", "feature_id": "chat", "threshold_multiplier": 2.0}
-    with make_gate(policy(anomaly)).admit(**ASK) as admission:
-        assert admission.verdict == "allow"
-    (record,) = decisions_of(tmp_path)
-    assert (record["policy_id"], record["reason"]) == ("odd", "cost_anomaly")
-    assert record["rules"][0]["samples"] == 30
-    assert record["rules"][0]["baseline_usd"] == 0.0001
-
-
-def test_a_downgrade_moves_to_the_cheaper_tier_with_its_own_reservation(
-    make_gate: Any, tmp_path: Path
-) -> None:
-    gate = make_gate(policy(budget(0.001, "downgrade")))
-    with gate.admit(**ASK) as admission:
-        assert (admission.verdict, admission.model, admission.model_tier) == (
-            "downgrade",
-            "gpt-4o-mini",
-            "cheap",
-        )
-    (record,) = decisions_of(tmp_path)
-    # gpt-4o-mini: 0.15 and 0.60 USD per million tokens.
-    assert record["reserved_cost_usd"] == 0.00045
-    assert record["requested_estimated_cost_usd"] == WORST_CASE_USD
-
-
-def test_what_is_cheap_already_is_not_downgraded(make_gate: Any, tmp_path: Path) -> None:
-    with make_gate(policy(budget(0.0, "downgrade"))).admit(**{**ASK, "model_tier": "cheap"}) as admission:
-        assert admission.verdict == "allow"
-    (record,) = decisions_of(tmp_path)
-    assert record["rules"][0]["outcome"] == "not_applicable"
-
-
-def test_a_downgrade_never_upgrades(make_gate: Any) -> None:
-    gate = make_gate(policy(budget(0.0, "downgrade", downgrade_to_tier="expensive")))
-    assert gate.evaluate(**{**ASK, "model_tier": "cheap"}).effective_model_tier == "cheap"
-
-
-def test_a_downgraded_request_is_denied_at_its_cheaper_price_only(make_gate: Any) -> None:
-    prefer = {
-        "id": "prefer",
-        "primitive": "route_preference",
-        "route_name": "/answer-routed",
-        "prefer_tier": "cheap",
-    }
-    gate = make_gate(policy(budget(0.001), prefer))
-    assert gate.evaluate(**ASK).decision == "downgrade"
-    assert make_gate(policy(budget(0.0004), prefer)).evaluate(**ASK).decision == "deny"
-
-
-def test_shadow_rules_are_recorded_and_applied_never(make_gate: Any, tmp_path: Path) -> None:
-    gate = make_gate(policy(budget(0.0, mode="shadow"), budget(0.0, "downgrade", mode="shadow")))
-    with gate.admit(**ASK) as admission:
-        assert admission.verdict == "allow"
-    (record,) = decisions_of(tmp_path)
-    assert [rule["outcome"] for rule in record["rules"]] == ["deny", "downgrade"]
-    assert record["mode"] == "shadow"
-
-
-def test_an_unlisted_namespace_is_charged_to_default_and_the_record_keeps_both(
-    make_gate: Any, tmp_path: Path
-) -> None:
-    gate = make_gate(policy(budget(WORST_CASE_USD)))
-    asked = {**ASK, "context": LLMRequestContext(budget_namespace="made-up-1")}
-    with gate.admit(**asked):
-        pass
-    with (
-        pytest.raises(PolicyDenied),
-        gate.admit(**{**ASK, "context": LLMRequestContext(budget_namespace="made-up-2")}),
-    ):
-        pass
-    record = decisions_of(tmp_path)[0]
-    assert (record["budget_namespace"], record["charged_namespace"]) == ("made-up-1", "default")
-
-
-def test_own_budget_gives_each_unlisted_namespace_the_rules_of_default(make_gate: Any) -> None:
-    gate = make_gate(policy(budget(WORST_CASE_USD), unknown_namespaces="own_budget"))
-    for name in ("one", "two"):
-        with gate.admit(**{**ASK, "context": LLMRequestContext(budget_namespace=name)}):
-            pass
-    with (
-        pytest.raises(PolicyDenied),
-        gate.admit(**{**ASK, "context": LLMRequestContext(budget_namespace="one")}),
-    ):
-        pass
-
-
-def test_unlisted_namespaces_can_be_denied(make_gate: Any) -> None:
-    gate = make_gate(policy(unknown_namespaces="deny"))
-    with pytest.raises(PolicyDenied, match="unknown_namespace"):
-        gate.admit(**{**ASK, "context": LLMRequestContext(budget_namespace="x")}).__enter__()
-
-
-def test_per_gives_one_budget_per_combination(make_gate: Any) -> None:
-    gate = make_gate(policy(budget(WORST_CASE_USD, per=["tenant_id", "experiment_id"])))
-    with gate.admit(**ASK), gate.admit(**{**ASK, "context": LLMRequestContext(tenant_id="b")}):
-        with pytest.raises(PolicyDenied) as denied, gate.admit(**ASK):
-            pass
-    assert denied.value.record.rules[0].scope == {"tenant_id": "acme", "experiment_id": "(none)"}
-
-
-def test_rate_limits_deny_with_429_and_say_when_to_come_back(make_gate: Any, clock: VirtualClock) -> None:
-    gate = make_gate(policy({"id": "rpm", "primitive": "rate_limit", "requests_per_minute": 2}))
-    with gate.admit(**ASK), gate.admit(**ASK):
-        pass
-    with pytest.raises(PolicyDenied) as denied, gate.admit(**ASK):
-        pass
-    assert denied.value.status_code == 429
-    assert 60 <= denied.value.retry_after_seconds <= 61  # type: ignore[operator]
-    assert denied.value.problem()["status"] == 429
-    clock.advance(denied.value.retry_after_seconds)  # type: ignore[arg-type]
-    with gate.admit(**ASK):
-        pass
-
-
-def test_token_and_model_limits_deny(make_gate: Any) -> None:
-    gate = make_gate(policy({"id": "tokens", "primitive": "token_limit", "max_tokens_total": 1400}))
-    assert gate.evaluate(**ASK).reason == "max_tokens_total"
-    assert gate.evaluate(**{**ASK, "max_output_tokens": 400}).decision == "allow"
-    gate = make_gate(policy({"id": "models", "primitive": "model_allowlist", "models": ["gpt-4o-mini"]}))
-    assert gate.evaluate(**ASK).reason == "model_not_allowed: gpt-4o"
-    assert gate.evaluate(**{**ASK, "model_tier": "cheap"}).decision == "allow"
-
-
-def test_alert_at_is_told_once_per_window(make_gate: Any, tmp_path: Path, clock: VirtualClock) -> None:
-    write_lines(tmp_path / "t.jsonl", [original_line(0, 0.85, "a")])
-    gate = make_gate(policy(budget(1.0, alert_at=[0.5, 0.8, 0.9])))
-    for _ in range(3):
-        with gate.admit(**ASK):
-            pass
-    events = [line for line in read_lines(tmp_path / "d.jsonl") if line.get("event") == "budget_alert"]
-    assert [event["threshold"] for event in events] == [0.5, 0.8]
-    other = make_gate(policy(budget(1.0, alert_at=[0.5, 0.8, 0.9])))
-    with other.admit(**ASK):
-        pass
-    assert (
-        len([line for line in read_lines(tmp_path / "d.jsonl") if line.get("event") == "budget_alert"]) == 2
-    )
-
-
 def test_a_request_id_cannot_be_used_to_escape_a_budget(make_gate: Any) -> None:
     gate = make_gate(policy(budget(1.0)))
     with gate.admit(**ASK, request_id="mine") as admission:
         admission.settle(tokens_in=1, tokens_out=1)
     with pytest.raises(RequestIdReused):
         gate.admit(**ASK, request_id="mine").__enter__()
-
-
-def test_settling_twice_or_nothing_or_too_early_raises(make_gate: Any) -> None:
-    gate = make_gate(policy())
-    with pytest.raises(NotEntered):
-        _ = gate.admit(**ASK).request_id
-    with gate.admit(**ASK) as admission:
-        with pytest.raises(ValueError, match="needs cost_usd"):
-            admission.settle(tokens_in=1)
-        admission.settle(cost_usd=0.002)
-        with pytest.raises(AlreadySettled):
-            admission.settle(cost_usd=0.002)
-    with pytest.raises(AlreadySettled):
-        gate.settle(admission.request_id, cost_usd=0.002)
-    with pytest.raises(UnknownRequest):
-        gate.settle("never-heard-of", cost_usd=1.0)
-
-
-def test_another_process_settles_with_the_attribution_of_the_decision(make_gate: Any, tmp_path: Path) -> None:
-    with make_gate(policy(budget(1.0))).admit(**ASK, request_id="long-job"):
-        pass
-    other = make_gate(policy(budget(1.0)))
-    other.settle("long-job", tokens_in=1000, tokens_out=100)
-    (line,) = read_lines(tmp_path / "t.jsonl")
-    assert (line["tenant_id"], line["audit_tags"]["feature_id"], line["route"]) == (
-        "acme",
-        "chat",
-        "/answer-routed",
-    )
-    assert line["estimated_cost_usd"] == 0.0035
-    window = other.live_windows()[0]
-    assert (window.spent, window.reserved) == (0.0035, 0)
-
-
-@pytest.mark.parametrize(
-    ("error", "cost", "category"),
-    [
-        (TimeoutError("slow"), None, "timeout"),
-        (ConnectionRefusedError("closed"), 0, "unknown"),
-        (type("RateLimitError", (Exception,), {"status_code": 429})(), 0, "rate_limit"),
-        (type("ServerError", (Exception,), {"status_code": 500})(), None, "transient_error"),
-    ],
-)
-def test_a_failure_inside_the_block_is_billed_as_far_as_it_is_known(
-    make_gate: Any, tmp_path: Path, error: Exception, cost: int | None, category: str
-) -> None:
-    gate = make_gate(policy(budget(1.0)))
-    with pytest.raises(type(error)), gate.admit(**ASK):
-        raise error
-    (line,) = read_lines(tmp_path / "t.jsonl")
-    assert (line["status"], line["estimated_cost_usd"], line["error_type"]) == ("error", cost, category)
-    assert gate.live_windows()[0].reserved == (0 if cost == 0 else WORST_CASE_USD)
-
-
-def test_an_unsettled_reservation_lapses_and_a_late_bill_settles_it(
-    make_gate: Any, clock: VirtualClock
-) -> None:
-    gate = make_gate(policy(budget(1.0)))
-    with gate.admit(**ASK, request_id="late"):
-        pass
-    clock.advance(901)
-    window = gate.live_windows()[0]
-    assert (window.spent, window.reserved, window.lapsed) == (0, 0, WORST_CASE_USD)
-    gate.settle("late", cost_usd=0.004)
-    window = gate.live_windows()[0]
-    assert (window.spent, window.reserved, window.lapsed) == (0.004, 0, 0)
-
-
-def test_an_extended_reservation_holds_in_every_process(make_gate: Any, clock: VirtualClock) -> None:
-    gate, other = make_gate(policy(budget(1.0))), make_gate(policy(budget(1.0)))
-    other.evaluate(**ASK)
-    with gate.admit(**ASK) as admission:
-        admission.extend(1800)
-    clock.advance(1000)
-    assert [g.live_windows()[0].reserved for g in (gate, other)] == [WORST_CASE_USD] * 2
-    clock.advance(900)
-    assert [g.live_windows()[0].reserved for g in (gate, other)] == [0, 0]
-
-
-def test_an_extension_ends_one_longest_window_after_the_admission_and_says_so(
-    make_gate: Any, clock: VirtualClock, tmp_path: Path
-) -> None:
-    gate = make_gate(policy(budget(1.0)))  # hourly
-    began = clock.now()
-    with gate.admit(**ASK) as admission:
-        assert admission.extend(1800) == began + timedelta(seconds=1800)
-        clock.advance(1800)
-        assert admission.extend(3000) == began + timedelta(seconds=3600)
-        clock.advance(1799)
-        assert gate.live_windows()[0].reserved == WORST_CASE_USD
-        assert gate.extend(admission.request_id, 900) == began + timedelta(seconds=3600)
-        clock.advance(1)
-        assert [window.reserved for window in gate.live_windows()] == [0]
-        for extend in (admission.extend, lambda seconds: gate.extend(admission.request_id, seconds)):
-            with pytest.raises(ValueError, match="3600 s ago"):
-                extend(60)
-    said = [line for line in read_lines(tmp_path / "d.jsonl") if line.get("event") == "reservation_extended"]
-    latest = (began + timedelta(seconds=3600)).isoformat(timespec="microseconds")
-    assert [line["reservation_expires_at"] for line in said][1:] == [latest] * 2
-
-
-def test_nothing_is_extended_that_is_settled_or_unknown(make_gate: Any) -> None:
-    gate = make_gate(policy(budget(1.0)))
-    with gate.admit(**ASK) as admission:
-        admission.settle(cost_usd=0.001)
-        with pytest.raises(AlreadySettled):
-            admission.extend(60)
-    with pytest.raises(AlreadySettled):
-        gate.extend(admission.request_id, 60)
-    with pytest.raises(UnknownRequest):
-        gate.extend("never-admitted", 60)
-    with gate.admit(**ASK) as admission, pytest.raises(ValueError, match="longest window"):
-        admission.extend(3601)
 
 
 def test_an_unpriced_model_is_degraded_and_reserves_the_recent_mean(make_gate: Any, tmp_path: Path) -> None:
