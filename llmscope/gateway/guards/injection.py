@@ -21,13 +21,13 @@ from llmscope.gateway.stages import Direction, GuardVerdict, StreamGuard
 
 INJECTION_CLASS = "prompt_injection"
 
-# Letters of other scripts that look Latin (the lower-case part of Unicode's confusables list, as far as
-# Cyrillic, Greek and Armenian go).
+# Letters that look Latin: the lower-case part of Unicode's confusables list (UTS 39), as far as Cyrillic,
+# Greek and Armenian go, and Latin letters that no decomposition makes plain.
 _LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһԛԝьвмнткгпα" "ορενικτυχηωβγμγɡɩօսոհցѵ",
-    "aeopcyxijsdhqwbbmhtkrnaopevikruxnwbyuygiouuhgv",
+    "аеорсухіјѕԁһԛԝьвмнткгпѵ" "αορεντικυχηωβγμ" "օսոհց" "ıøłđɡɩ",
+    "aeopcyxijsdhqwbbmhtkrnv" "aopevtikuxnwbyu" "ouuhg" "ioldgi",
 )  # fmt: skip
-_NEAR_LATIN = re.compile("[\u0251-\u058f]")
+_NEAR_LATIN = re.compile("[\u00f8\u0111\u0131\u0142\u0251-\u058f]")
 # What takes no room: accents that stand apart after decomposition, joiners and other marks of format, tags.
 _UNSEEN = re.compile(
     "[\u00ad\u0300-\u036f\u061c\u115f\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
