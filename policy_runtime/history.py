@@ -43,6 +43,9 @@ _FILE_TIME_NS = 2_000_000_000
 # Enough for what is rotated within that time.
 _GENERATIONS_REMEMBERED = 64
 _MOST_TOKENS = 1 << 53
+# In the background: about a millisecond of work, then the interpreter is left to the others for as long.
+_PIECE_BYTES = 64 << 10
+_PAUSE_SECONDS = 0.001
 
 
 class FoldedDecision(msgspec.Struct, gc=False):
@@ -152,16 +155,24 @@ class LogFollower:
         after: of a telemetry log, the follower of the decision log: whatever telemetry has been read is
             folded after the decisions that stood in their log by then, for a bill follows its decision.
             None for the decision log itself.
+        gives_way: whether to pause every millisecond, for the threads that decide meanwhile.
 
     Attributes:
         rejected: lines that were no events, since the start.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, after: LogFollower | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        after: LogFollower | None = None,
+        gives_way: bool = False,
+    ) -> None:
         self.path = Path(path)
         self.tail = LogTail(path)
         self.rejected = 0
         self._after = after
+        self._gives_way = gives_way
         self._since_us = 0
         self._read_before: deque[LeftGeneration] = deque(maxlen=_GENERATIONS_REMEMBERED)
         self._states: dict[tuple[int, int], tuple[int, int]] = {}
@@ -293,6 +304,17 @@ class LogFollower:
         return end
 
     def _fold(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
+        begin = 0
+        while self._gives_way and len(data) - begin > _PIECE_BYTES:
+            end = data.find(b"\n", begin + _PIECE_BYTES) + 1
+            if not end:
+                break
+            self._fold_piece(ledger, data[begin:end], offset + begin, head)
+            begin = end
+            time.sleep(_PAUSE_SECONDS)
+        self._fold_piece(ledger, data[begin:], offset + begin, head)
+
+    def _fold_piece(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
         ledger.folded_bytes += len(data)
         if self._after is None:
             self._fold_decisions(ledger, data, offset)

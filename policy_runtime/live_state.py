@@ -37,11 +37,18 @@ class LiveState:
     """Ledger and log followers of one gate. Its user holds the gate's mutex around every call."""
 
     def __init__(
-        self, telemetry_paths: tuple[Path, ...], decisions_path: Path, clock: Clock, policy: Policy
+        self,
+        telemetry_paths: tuple[Path, ...],
+        decisions_path: Path,
+        clock: Clock,
+        policy: Policy,
+        *,
+        gives_way: bool = False,
     ) -> None:
         self._telemetry_paths = telemetry_paths
         self._decisions_path = decisions_path
         self._clock = clock
+        self._gives_way = gives_way
         self._clock_us = clock.now_us if type(clock) is SystemClock else lambda: to_micros(clock.now())
         self.policy = policy
         self._ledger: Ledger | None = None
@@ -167,8 +174,9 @@ class LiveState:
         if folded and len(folded) != 1 + len(self._telemetry_paths):
             raise NotAsFolded("it is of other logs")
         of_decisions, *of_telemetry = folded or [[] for _ in range(1 + len(self._telemetry_paths))]
-        decisions = LogFollower(self._decisions_path)
-        telemetry = [LogFollower(path, after=decisions) for path in self._telemetry_paths]
+        way = self._gives_way
+        decisions = LogFollower(self._decisions_path, gives_way=way)
+        telemetry = [LogFollower(path, after=decisions, gives_way=way) for path in self._telemetry_paths]
         since_us = now_us - ledger.reach_us
         decisions.fold_since(ledger, since_us, of_decisions)
         for follower, files in zip(telemetry, of_telemetry, strict=True):
@@ -190,7 +198,9 @@ class LiveState:
     def _renew_checkpoint(self) -> None:
         """Start apart from the gate, from its last checkpoint, for the sake of the next one: the gate's own
         state, its mutex and its locks are not touched."""
-        apart = LiveState(self._telemetry_paths, self._decisions_path, self._clock, self.policy)
+        apart = LiveState(
+            self._telemetry_paths, self._decisions_path, self._clock, self.policy, gives_way=True
+        )
         try:
             apart._start(apart._clock_us())
         except OSError as exc:
