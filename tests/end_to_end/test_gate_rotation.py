@@ -1,7 +1,7 @@
 """Logs that are rotated, truncated or deleted under running gates: nothing is lost but what that itself
 destroys, no limit is passed, and a gate that starts afterwards knows the whole window.
 
-The twins that fail without each safeguard stand in `tests/policy_runtime/test_cold_start.py`, where
+The twins that fail without each safeguard stand in `tests/policy_runtime/test_generations.py`, where
 what is missed between two looks is no matter of chance. Bounded here; with GOVERNANCE_SLOW=1 over ten times the rounds.
 """
 

@@ -9,10 +9,6 @@ import logging
 import os
 import random
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +18,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from llmscope.clock import VirtualClock
-from llmscope.event_log import AdmissionLock
-from policy_runtime import PolicyRuntime, checkpoint, live_state
+from policy_runtime import live_state
 from policy_runtime.generations import FoldedFile
 from policy_runtime.ledger import Ledger
 from policy_runtime.live_state import LiveState
 from policy_runtime.policy import Policy
-from policy_runtime.recent_ids import RecentIds
 from tests.policy_runtime.log_lines import START, encode, original_line
-from tests.policy_runtime.test_cold_start import (
+from tests.policy_runtime.starting import checkpoint_of, start, start_without, write_checkpoint
+from tests.policy_runtime.traffic import (
     POLICY,
     SLOW,
     Traffic,
@@ -39,39 +34,6 @@ from tests.policy_runtime.test_cold_start import (
     spent_by_hand,
     write_bills,
 )
-
-
-def write_checkpoint(traffic: Traffic) -> bool:
-    """What a running gate does in the background, done now; whether the files held still for it."""
-    saved: list[bool] = []
-    save = checkpoint.save
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 0)
-        patch.setattr(checkpoint, "save", lambda *args: saved.append(save(*args)))
-        traffic.state()._renew_checkpoint()
-    return saved == [True]
-
-
-def checkpoint_of(traffic: Traffic) -> Path:
-    return checkpoint.checkpoint_path(traffic.decisions)
-
-
-def start(traffic: Traffic, policy: Policy = POLICY) -> tuple[Ledger, int]:
-    """A gate started now; the ledger also tells how many bytes it has read."""
-    state = LiveState((traffic.telemetry,), traffic.decisions, traffic.clock, policy)
-    ledger, now_us, degraded = state.current()
-    assert degraded is None
-    state.forget()
-    return ledger, now_us
-
-
-def start_without(traffic: Traffic) -> tuple[Ledger, int]:
-    path, aside = checkpoint_of(traffic), traffic.folder / "aside"
-    path.rename(aside)
-    try:
-        return start(traffic)
-    finally:
-        aside.rename(path)
 
 
 def history(
@@ -314,83 +276,6 @@ def test_a_full_disk_costs_the_checkpoint_and_nothing_else(
     assert checkpoint_of(traffic).read_bytes() == stored
 
 
-def test_of_two_processes_one_writes_and_the_other_leaves_it_to_it(tmp_path: Path) -> None:
-    traffic = Traffic(tmp_path, random.Random(1))
-    write_bills(traffic.telemetry, 0, 20)
-    other = AdmissionLock(f"{checkpoint_of(traffic)}.lock")
-    assert other.try_acquire()
-    assert not checkpoint_of(traffic).exists()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 0)
-        start(traffic)
-        assert not checkpoint_of(traffic).exists()
-        other.release()
-        start(traffic)
-    assert checkpoint_of(traffic).exists()
-    other.close()
-
-
-def test_a_running_gate_renews_the_checkpoint_each_time_it_has_read_so_much(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 20_000)
-    traffic = Traffic(tmp_path, random.Random(1))
-    running = traffic.state()
-    running.current()
-    write_bills(traffic.telemetry, 0, 10)
-    running.current()
-    assert not checkpoint_of(traffic).exists()
-    for first in (100, 200):
-        before = checkpoint_of(traffic).stat().st_ino if first > 100 else 0
-        write_bills(traffic.telemetry, first, 90)
-        running.current()
-        deadline = time.monotonic() + 20
-        while not checkpoint_of(traffic).exists() or checkpoint_of(traffic).stat().st_ino == before:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    fresh, now_us = start(traffic)
-    assert (spent(fresh, now_us), fresh.folded_bytes) == (190_000_000, 0)
-
-
-def test_of_gates_that_read_the_same_most_find_the_checkpoint_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A renewal that finds little to read since the last one writes nothing."""
-    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 20_000)
-    traffic = Traffic(tmp_path, random.Random(1))
-    write_bills(traffic.telemetry, 0, 90)
-    traffic.state()._renew_checkpoint()
-    written = checkpoint_of(traffic).stat().st_ino
-    write_bills(traffic.telemetry, 100, 5)
-    traffic.state()._renew_checkpoint()
-    assert checkpoint_of(traffic).stat().st_ino == written
-
-
-def test_a_process_that_can_start_no_thread_goes_on_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As at the end of an interpreter, where the last bills are still settled."""
-    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 1000)
-
-    def refuse(self: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
-
-    traffic = Traffic(tmp_path, random.Random(1))
-    running = traffic.state()
-    running.current()
-    write_bills(traffic.telemetry, 0, 50)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    ledger, now_us, degraded = running.current()
-    assert (spent(ledger, now_us), degraded) == (50_000_000, None)
-
-
-def test_a_start_that_read_little_leaves_no_checkpoint(tmp_path: Path) -> None:
-    traffic = Traffic(tmp_path, random.Random(1))
-    write_bills(traffic.telemetry, 0, 50)
-    start(traffic)
-    assert not checkpoint_of(traffic).exists()
-
-
 def test_a_bill_read_before_the_checkpoint_and_again_after_it_counts_once(tmp_path: Path) -> None:
     traffic = Traffic(tmp_path, random.Random(1))
     write_bills(traffic.telemetry, 0, 5)
@@ -398,87 +283,3 @@ def test_a_bill_read_before_the_checkpoint_and_again_after_it_counts_once(tmp_pa
     write_bills(traffic.telemetry, 0, 5)
     ledger, now_us = start(traffic)
     assert spent(ledger, now_us) == 5_000_000
-
-
-@settings(max_examples=60, deadline=None)
-@given(horizon=st.integers(1, 12), cuts=st.sets(st.integers(0, 80)))
-def test_ids_are_remembered_through_any_number_of_checkpoints(horizon: int, cuts: set[int]) -> None:
-    recent = RecentIds(horizon)
-    for number in range(80):
-        if number in cuts:
-            stored = recent.digests()
-            assert sum(map(len, stored)) <= 8 * 4 * (horizon + 1)
-            recent = RecentIds(horizon)
-            recent.restore(stored)
-        assert f"r{number}" not in recent
-        recent.add(f"r{number}")
-        assert all(f"r{earlier}" in recent for earlier in range(max(0, number + 1 - horizon), number + 1))
-
-
-@pytest.mark.parametrize("way", ["sync", "async"])
-async def test_a_gate_that_reads_a_long_window_keeps_no_other_process_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    """The start is over before the admission lock is taken."""
-    free: list[bool] = []
-    begin = LiveState._start
-
-    def looked_at(self: LiveState, now_us: int) -> Ledger:
-        other = AdmissionLock(f"{tmp_path / 'd.jsonl'}.lock")
-        free.append(other.try_acquire())
-        other.release()
-        other.close()
-        return begin(self, now_us)
-
-    monkeypatch.setattr(LiveState, "_start", looked_at)
-    gate = PolicyRuntime(POLICY, telemetry_path=tmp_path / "t.jsonl", decisions_path=tmp_path / "d.jsonl")
-    admission = gate.admit(route_name="/answer-routed", model_tier="cheap", tokens_in=10)
-    if way == "sync":
-        admission.__enter__()
-    else:
-        await admission.__aenter__()
-    gate.close()
-    assert free == [True]
-
-
-_WRITES_CHECKPOINTS = """
-import sys
-from pathlib import Path
-from llmscope.clock import VirtualClock
-from policy_runtime import live_state
-from tests.policy_runtime.log_lines import START
-from tests.policy_runtime.test_cold_start import POLICY
-
-folder = Path(sys.argv[1])
-live_state.CHECKPOINT_EVERY_BYTES = 0
-state = live_state.LiveState((folder / "t.jsonl",), folder / "d.jsonl", VirtualClock(START), POLICY)
-print("ready", flush=True)
-while True:
-    state._renew_checkpoint()
-"""
-
-
-def test_a_kill_while_checkpoints_are_written_leaves_one_that_fits_or_the_one_before(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    traffic = Traffic(tmp_path, random.Random(1))
-    rng = random.Random(7)
-    for number in range(25 if SLOW else 4):
-        write_bills(traffic.telemetry, 10 * number, 10)
-        writer = subprocess.Popen(
-            [sys.executable, "-c", _WRITES_CHECKPOINTS, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"ready\n"
-        while not checkpoint_of(traffic).exists():
-            time.sleep(0.001)
-        time.sleep(rng.random() / 50)
-        writer.kill()
-        writer.communicate()
-        ledger, now_us = start(traffic)
-        assert spent(ledger, now_us) == 10 * (number + 1) * 1_000_000
-        without, _ = start_without(traffic)
-        assert readings(ledger, now_us) == readings(without, now_us)
-    assert not caplog.records
