@@ -138,6 +138,7 @@ class Admission:
         finish_reason: str | None = None,
         model: str | None = None,
         cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
         status: str = "success",
     ) -> None:
         """Append the bill: `cost_usd` as stated, else tokens at the model's price.
@@ -148,6 +149,7 @@ class Admission:
         Args:
             model: the model that answered, when it is not the one admitted.
             cache_read_tokens: how many of `tokens_in` the provider had cached.
+            cache_write_tokens: how many of `tokens_in` the provider put into its cache.
 
         Raises:
             AlreadySettled: it was settled before.
@@ -166,6 +168,7 @@ class Admission:
             finish_reason=finish_reason,
             model=model,
             cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
             status=status,
         )
         self._write(line)

@@ -49,6 +49,7 @@ def bill_line(
     finish_reason: str | None = None,
     model: str | None = None,
     cache_read_tokens: int | None = None,
+    cache_write_tokens: int | None = None,
     status: str = "success",
 ) -> bytes:
     """The line of a bill: `cost_usd` as stated, else tokens at the model's price. A model without a price
@@ -57,6 +58,7 @@ def bill_line(
     Args:
         model: the model that answered, when it is not the one admitted.
         cache_read_tokens: how many of `tokens_in` the provider had cached.
+        cache_write_tokens: how many of `tokens_in` the provider put into its cache.
 
     Raises:
         ValueError: neither a cost nor both token counts, or a cost that no call has.
@@ -74,7 +76,9 @@ def bill_line(
         cost_nano = to_nano(cost_usd)
     elif tokens_in is not None and tokens_out is not None:
         source = CostSource.ESTIMATED_LOCAL_SNAPSHOT
-        cost_nano = None if rate is None else rate.cost_nano(tokens_in, tokens_out, cache_read_tokens or 0)
+        cost_nano = None
+        if rate is not None:
+            cost_nano = rate.cost_nano(tokens_in, tokens_out, cache_read_tokens or 0, cache_write_tokens or 0)
     else:
         raise ValueError("a bill needs cost_usd, or both tokens_in and tokens_out")
     return usage_line(
@@ -93,6 +97,7 @@ def bill_line(
         finish_reason=finish_reason,
         latency_ms=latency_ms,
         cache_read_tokens=cache_read_tokens,
+        cache_write_tokens=cache_write_tokens,
         timestamp=now,
     )
 

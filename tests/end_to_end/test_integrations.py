@@ -107,10 +107,11 @@ VENDORS = {
         "OpenAI", "/v1/responses", OPENAI_REPLY, openai_events(), "gpt-4o-mini", 0.0025,
         lambda estimated_in: (estimated_in * 2.5 + 2 * 10) / 1e6,
     ),
-    # claude-sonnet-4-6: 3 in, 0.30 cached, 15 out: 600 · 3 + 400 · 0.3 + 50 · 15 = 2,670.
+    # claude-sonnet-4-6: 3 in, 0.30 cached, 3.75 into the cache, 15 out:
+    # 500 · 3 + 400 · 0.3 + 100 · 3.75 + 50 · 15 = 2,745.
     "anthropic": Vendor(
-        "Anthropic", "/v1/messages", ANTHROPIC_REPLY, anthropic_events(), "claude-haiku-4-5", 0.00267,
-        lambda _: (600 * 3 + 400 * 0.3 + 2 * 15) / 1e6,
+        "Anthropic", "/v1/messages", ANTHROPIC_REPLY, anthropic_events(), "claude-haiku-4-5", 0.002745,
+        lambda _: (500 * 3 + 400 * 0.3 + 100 * 3.75 + 2 * 15) / 1e6,
     ),
 }  # fmt: skip
 
