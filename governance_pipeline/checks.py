@@ -9,7 +9,7 @@ What does not belong here: counting the logs again (`recount`), and telling anyb
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +17,19 @@ import duckdb
 
 from governance_pipeline.freshness import unread_in
 from governance_pipeline.log_files import Log
-from governance_pipeline.recount import (
-    Cell,
-    IngestedFile,
-    Spend,
-    count_lines,
-    find_on_disk,
-    fold_spend,
+from governance_pipeline.recount import Cell, LineCount, Spend, find_on_disk
+from governance_pipeline.recount_state import (
+    KnownFile,
+    RecountedSpend,
+    forget_recount,
+    recount_lines,
+    recount_spend,
 )
 from governance_pipeline.settings import Settings
 from governance_pipeline.sql_files import load_sql
 from governance_pipeline.wording import counted
 from llmscope.money import from_nano
-from llmscope.timestamps import format_micros, to_micros
+from llmscope.timestamps import format_micros
 
 # Twice the goal for a line to reach the questions is no cause to worry; fifteen times it is.
 UNREAD_TOLERATED_SECONDS = 300.0
@@ -75,29 +75,25 @@ def line_accounting(log: Log) -> Callable[[duckdb.DuckDBPyConnection, Settings],
     """The accounting check of one log: rows + rejects + blank lines = lines of its files."""
 
     def run(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
-        held = {source["file_id"]: source for source in _line_counts(con) if source["log"] == log}
-        on_disk = _on_disk(con, settings, log)
-        wrong, lines, rows, rejects = [], 0, 0, 0
-        for file_id, file in on_disk.items():
-            found = count_lines(file)
-            row_count, reject_count, blank_count = (
-                held[file_id][name] for name in ("row_count", "reject_count", "blank_count")
-            )
-            lines += found.filled + found.blank
-            rows += row_count
-            rejects += reject_count
-            if (found.filled, found.blank) != (row_count + reject_count, blank_count):
-                wrong.append(
-                    f"{file.path}: {counted(found.filled, 'line')} and {found.blank:,} blank in its first "
-                    f"{counted(file.ingested_bytes, 'byte')}, but {counted(row_count, 'row')}, "
-                    f"{counted(reject_count, 'reject')} and {blank_count:,} blank in the warehouse"
-                )
+        sources = [source for source in _line_counts(con) if source["log"] == log]
+        files = _known_files(con, settings, log)
+        recounted = recount_lines(con, files)
+        if _lines_that_differ(sources, recounted.files) and recounted.is_repeatable:
+            # What was kept from earlier counts may be what is wrong: the bytes decide.
+            forget_recount(con, "lines", files)
+            recounted = recount_lines(con, files)
+        wrong = _lines_that_differ(sources, recounted.files)
+        lines = sum(found.filled + found.blank for found in recounted.files.values())
+        rows, rejects = (
+            sum(source[name] for source in sources if source["file_id"] in recounted.files)
+            for name in ("row_count", "reject_count")
+        )
         numbers = {
             "lines": lines,
             "rows": rows,
             "rejects": rejects,
-            "files": len(on_disk),
-            "files_no_longer_on_disk": len(held) - len(on_disk),
+            "files": len(recounted.files),
+            "files_no_longer_on_disk": sum(file.on_disk is None for file in files),
         }
         if wrong:
             return CheckOutcome(False, "; ".join(wrong[:_EXAMPLES]), numbers)
@@ -114,26 +110,21 @@ def line_accounting(log: Log) -> Callable[[duckdb.DuckDBPyConnection, Settings],
 
 def reconciliation(con: duckdb.DuckDBPyConnection, settings: Settings) -> CheckOutcome:
     """The gate's fold of the log files = staging = marts, per namespace and hour, to the nano-dollar."""
-    telemetry = _on_disk(con, settings, "telemetry")
-    decisions = _on_disk(con, settings, "decisions")
-    file_ids = list(telemetry)
-    elsewhere = load_sql("checks/requests_of_other_files").execute(con, file_ids=file_ids).fetchall()
-    folded = fold_spend(telemetry.values(), decisions.values(), frozenset(row[0] for row in elsewhere))
-    staged = _cells(con, "checks/spend_in_staging", file_ids)
-    marts = _cells(con, "checks/spend_in_marts", file_ids)
-    wrong = [
-        f"{namespace} at {format_micros(hour)[:13]}h: logs {_told(folded, cell)}, "
-        f"staging {_told(staged, cell)}, marts {_told(marts, cell)}"
-        for cell in sorted(folded.keys() | staged.keys() | marts.keys())
-        if not folded.get(cell) == staged.get(cell) == marts.get(cell)
-        for namespace, hour in [cell]
-    ]
+    files = _known_files(con, settings, "telemetry") + _known_files(con, settings, "decisions")
+    recounted = recount_spend(con, files)
+    wrong = _cells_that_differ(con, recounted)
+    if wrong and recounted.is_repeatable:
+        # What was kept from earlier folds may be what is wrong: the bytes decide.
+        forget_recount(con, "spend", files)
+        recounted = recount_spend(con, files)
+        wrong = _cells_that_differ(con, recounted)
+    folded = recounted.cells
     total = sum(spend.nano for spend in folded.values())
     numbers = {
         "cells": len(folded),
         "cells_that_differ": len(wrong),
         "requests": sum(spend.requests for spend in folded.values()),
-        "requests_not_on_disk": len(elsewhere),
+        "requests_not_on_disk": recounted.requests_of_other_files,
         "spent_usd": from_nano(total),
     }
     if wrong:
@@ -256,19 +247,28 @@ def ingested_sources(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
 
 def missing_sources(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[dict[str, Any]]:
     """What was ingested of log files that are no longer on disk; `path` is where each was seen last."""
-    gone = []
-    for log in settings.logs:
-        on_disk = _on_disk(con, settings, log)
-        gone += [
-            source
-            for source in _line_counts(con)
-            if source["log"] == log and source["file_id"] not in on_disk
-        ]
-    return gone
+    gone = {
+        file.file_id
+        for log in settings.logs
+        for file in _known_files(con, settings, log)
+        if file.on_disk is None
+    }
+    return [source for source in _line_counts(con) if source["file_id"] in gone]
 
 
-def _on_disk(con: duckdb.DuckDBPyConnection, settings: Settings, log: Log) -> dict[int, IngestedFile]:
-    return find_on_disk(settings.logs[log], [source for source in _line_counts(con) if source["log"] == log])
+def _known_files(con: duckdb.DuckDBPyConnection, settings: Settings, log: Log) -> list[KnownFile]:
+    sources = [source for source in _line_counts(con) if source["log"] == log]
+    on_disk = find_on_disk(settings.logs[log], sources)
+    return [
+        KnownFile(
+            source["file_id"],
+            log,
+            source["fingerprint"],
+            source["ingested_bytes"],
+            on_disk.get(source["file_id"]),
+        )
+        for source in sources
+    ]
 
 
 def _line_counts(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
@@ -280,15 +280,42 @@ def _mappings(result: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in result.fetchall()]
 
 
+def _lines_that_differ(sources: Sequence[Mapping[str, Any]], recounted: Mapping[int, LineCount]) -> list[str]:
+    """The files of which the warehouse holds other lines than were counted."""
+    return [
+        f"{source['path']}: {counted(found.filled, 'line')} and {found.blank:,} blank in its first "
+        f"{counted(source['ingested_bytes'], 'byte')}, but {counted(source['row_count'], 'row')}, "
+        f"{counted(source['reject_count'], 'reject')} and {source['blank_count']:,} blank in the warehouse"
+        for source in sources
+        if (found := recounted.get(source["file_id"])) is not None
+        and (found.filled, found.blank)
+        != (source["row_count"] + source["reject_count"], source["blank_count"])
+    ]
+
+
+def _cells_that_differ(con: duckdb.DuckDBPyConnection, recounted: RecountedSpend) -> list[str]:
+    """The cells of which staging or the marts hold another spend than the logs."""
+    folded, file_ids = recounted.cells, list(recounted.file_ids)
+    staged = _cells(con, "checks/spend_in_staging", file_ids)
+    marts = _cells(con, "checks/spend_in_marts", file_ids)
+    return [
+        f"{namespace} at {format_micros(hour)[:13]}h: logs {_told(folded, cell)}, "
+        f"staging {_told(staged, cell)}, marts {_told(marts, cell)}"
+        for cell in sorted(folded.keys() | staged.keys() | marts.keys())
+        if not folded.get(cell) == staged.get(cell) == marts.get(cell)
+        for namespace, hour in [cell]
+    ]
+
+
 def _cells(con: duckdb.DuckDBPyConnection, name: str, file_ids: list[int]) -> dict[Cell, Spend]:
     rows = load_sql(name).execute(con, file_ids=file_ids).fetchall()
     return {
-        (namespace, to_micros(hour)): Spend(requests, unknown, int(spent.scaleb(9)))
+        (namespace, hour): Spend(requests, unknown, int(spent.scaleb(9)))
         for namespace, hour, requests, unknown, spent in rows
     }
 
 
-def _told(cells: dict[Cell, Spend], cell: Cell) -> str:
+def _told(cells: Mapping[Cell, Spend], cell: Cell) -> str:
     spend = cells.get(cell)
     if spend is None:
         return "nothing"

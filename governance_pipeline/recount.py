@@ -4,13 +4,14 @@ hold the warehouse against.
 Lines are counted as the file has them; money is folded with the gate's own reader (`llmscope.telemetry_line`)
 in integer nano-dollars and the rule "the first known cost of an id counts". Nothing here asks DuckDB.
 
-What does not belong here: the comparison (`checks`).
+What does not belong here: keeping what was counted for the next time (`recount_state`), and the comparison
+(`checks`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,102 @@ class Spend:
     unknown: int = 0
     nano: int = 0
 
+    def plus(self, other: Spend, sign: int = 1) -> Spend:
+        """The sum of both; the difference with -1 for `sign`."""
+        return Spend(
+            self.requests + sign * other.requests,
+            self.unknown + sign * other.unknown,
+            self.nano + sign * other.nano,
+        )
+
 
 # (charged namespace, start of the hour in microseconds since 1970)
 Cell = tuple[str, int]
 
 
-@dataclass(slots=True)
-class _Counting:
-    """The bill that counts for an id so far, and where it stands in the order of lines."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a line stands in the order of lines, but for the fingerprint of its file."""
 
-    known: bool
-    order: tuple[int, str, int]
-    cost_nano: int
+    timestamp_us: int
+    file_id: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """A telemetry line that bills a request; `cost_nano` None where the cost is unknown."""
+
+    place: Place
+    cost_nano: int | None
     namespace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A decision on a request: the namespace that it charged, else the one that it named."""
+
+    place: Place
+    namespace: str | None
+
+
+@dataclass(slots=True)
+class SpendFold:
+    """The gate's fold of bills and decisions over some requests.
+
+    Attributes:
+        fingerprints: of each file, by which lines of one instant are ordered.
+        bills, charges: by request, the bill that counts so far and the first decision.
+        billed, charged: requests whose bill or decision is another one than in the beginning.
+        changes: what has been added to each cell since.
+    """
+
+    fingerprints: Mapping[int, str]
+    bills: dict[str, Bill] = field(default_factory=dict)
+    charges: dict[str, Charge] = field(default_factory=dict)
+    billed: set[str] = field(default_factory=set)
+    charged: set[str] = field(default_factory=set)
+    changes: dict[Cell, Spend] = field(default_factory=dict)
+
+    def add_bill(self, request_id: str, bill: Bill) -> None:
+        """The first known cost of an id counts; while none is known, its first line."""
+        before = self.bills.get(request_id)
+        if before is not None and self._rank(before) <= self._rank(bill):
+            return
+        self._count(request_id, -1)
+        self.bills[request_id] = bill
+        self.billed.add(request_id)
+        self._count(request_id, +1)
+
+    def add_charge(self, request_id: str, charge: Charge) -> None:
+        """The first decision on an id counts."""
+        before = self.charges.get(request_id)
+        if before is not None and self._order(before.place) <= self._order(charge.place):
+            return
+        self._count(request_id, -1)
+        self.charges[request_id] = charge
+        self.charged.add(request_id)
+        self._count(request_id, +1)
+
+    def _count(self, request_id: str, sign: int) -> None:
+        bill = self.bills.get(request_id)
+        if bill is None:
+            return
+        cell, spend = contribution_of(bill, self.charges.get(request_id))
+        self.changes[cell] = self.changes.get(cell, Spend()).plus(spend, sign)
+
+    def _rank(self, bill: Bill) -> tuple[bool, tuple[int, str, int]]:
+        return bill.cost_nano is None, self._order(bill.place)
+
+    def _order(self, place: Place) -> tuple[int, str, int]:
+        return place.timestamp_us, self.fingerprints[place.file_id], place.offset
+
+
+def contribution_of(bill: Bill, charge: Charge | None) -> tuple[Cell, Spend]:
+    """What a request adds to which cell."""
+    namespace = (charge.namespace if charge is not None else None) or bill.namespace or DEFAULT_NAMESPACE
+    cell = (namespace, bill.place.timestamp_us // HOUR_US * HOUR_US)
+    return cell, Spend(1, bill.cost_nano is None, bill.cost_nano or 0)
 
 
 def find_on_disk(named: Sequence[Named], ingested: Iterable[Mapping[str, Any]]) -> dict[int, IngestedFile]:
@@ -95,10 +179,10 @@ def find_on_disk(named: Sequence[Named], ingested: Iterable[Mapping[str, Any]]) 
     return found
 
 
-def count_lines(file: IngestedFile) -> LineCount:
-    """Count the lines in the ingested part of a file."""
+def count_lines(file: IngestedFile, offset: int = 0) -> LineCount:
+    """Count the lines in the ingested part of a file, from one that begins at `offset`."""
     filled = blank = 0
-    for _, line in _lines(file):
+    for _, line in _lines(file, offset):
         if not line.strip():
             blank += 1
         else:
@@ -106,73 +190,35 @@ def count_lines(file: IngestedFile) -> LineCount:
     return LineCount(filled, blank)
 
 
-def fold_spend(
-    telemetry: Iterable[IngestedFile], decisions: Iterable[IngestedFile], excluded_ids: frozenset[str]
-) -> dict[Cell, Spend]:
-    """Spend per charged namespace and hour, as the gate's reader reads the lines.
-
-    Args:
-        telemetry, decisions: the files to fold.
-        excluded_ids: requests whose counting line lies elsewhere.
-    """
-    charged = _charged_namespaces(decisions)
-    cells: dict[Cell, Spend] = {}
-    for request_id, bill in _counting_bills(telemetry).items():
-        if request_id in excluded_ids:
+def read_bills(file: IngestedFile, offset: int = 0) -> Iterator[tuple[str, Bill]]:
+    """Every bill in the ingested part of a telemetry file from `offset` on, with its request."""
+    for start, line in _lines(file, offset):
+        try:
+            usage = read_usage(line, f"line:{file.file_id}:{start}")
+        except MalformedLine:
             continue
-        decided = charged.get(request_id)
-        namespace = decided or bill.namespace or DEFAULT_NAMESPACE
-        cell = (namespace, bill.order[0] // HOUR_US * HOUR_US)
-        before = cells.get(cell, Spend())
-        cells[cell] = Spend(
-            before.requests + 1, before.unknown + (not bill.known), before.nano + bill.cost_nano
-        )
-    return cells
+        if usage is not None:
+            place = Place(usage.timestamp_us, file.file_id, start)
+            yield usage.request_id, Bill(place, usage.cost_nano, usage.budget_namespace)
 
 
-def _counting_bills(telemetry: Iterable[IngestedFile]) -> dict[str, _Counting]:
-    bills: dict[str, _Counting] = {}
-    for file in telemetry:
-        for offset, line in _lines(file):
-            try:
-                usage = read_usage(line, f"line:{file.file_id}:{offset}")
-            except MalformedLine:
-                continue
-            if usage is None:
-                continue
-            known = usage.cost_nano is not None
-            order = (usage.timestamp_us, file.fingerprint, offset)
-            before = bills.get(usage.request_id)
-            if before is None or (known, before.order) > (before.known, order):
-                bills[usage.request_id] = _Counting(
-                    known, order, usage.cost_nano or 0, usage.budget_namespace
-                )
-    return bills
+def read_charges(file: IngestedFile, offset: int = 0) -> Iterator[tuple[str, Charge]]:
+    """Every decision in the ingested part of a decision file from `offset` on, with its request."""
+    for start, line in _lines(file, offset):
+        try:
+            record = decode_decision(line)
+        except MalformedLine:
+            continue
+        request_id = text_of(record.request_id)
+        if is_decision(record) and request_id is not None and record.timestamp is not None:
+            place = Place(parse_micros(record.timestamp), file.file_id, start)
+            yield request_id, Charge(place, text_of(record.charged_namespace, record.budget_namespace))
 
 
-def _charged_namespaces(decisions: Iterable[IngestedFile]) -> dict[str, str | None]:
-    """The namespace that each request's first decision charged, else the one it named."""
-    first: dict[str, tuple[tuple[int, str, int], str | None]] = {}
-    for file in decisions:
-        for offset, line in _lines(file):
-            try:
-                record = decode_decision(line)
-            except MalformedLine:
-                continue
-            if not is_decision(record) or record.request_id is None or record.timestamp is None:
-                continue
-            order = (parse_micros(record.timestamp), file.fingerprint, offset)
-            request_id = text_of(record.request_id) or ""
-            before = first.get(request_id)
-            if before is None or order < before[0]:
-                first[request_id] = (order, text_of(record.charged_namespace, record.budget_namespace))
-    return {request_id: charged for request_id, (_, charged) in first.items()}
-
-
-def _lines(file: IngestedFile) -> Iterator[tuple[int, bytes]]:
+def _lines(file: IngestedFile, offset: int) -> Iterator[tuple[int, bytes]]:
     """Lines of the ingested part with their offsets. An over-long line comes whole."""
-    offset = 0
     with open_log(file.path) as opened:
+        opened.seek(offset)
         while offset < file.ingested_bytes:
             line = opened.readline()
             if not line:

@@ -53,3 +53,41 @@ CREATE TABLE IF NOT EXISTS ops.anomaly_moments (
     baseline_usd DOUBLE NOT NULL,
     source VARCHAR NOT NULL
 );
+
+-- What the logs came to when they were counted again from their bytes (`governance_pipeline.recount_state`), and
+-- how far each file was counted: of `lines` its lines, of `spend` the bills and decisions below.
+CREATE TABLE IF NOT EXISTS ops.recounted_files (
+    counted VARCHAR NOT NULL,               -- lines | spend
+    file_id BIGINT NOT NULL,
+    fingerprint VARCHAR NOT NULL,
+    counted_bytes BIGINT NOT NULL,
+    filled BIGINT NOT NULL,
+    blank BIGINT NOT NULL
+);
+
+-- The bill that counts of each request, and its first decision.
+CREATE TABLE IF NOT EXISTS ops.recounted_bills (
+    request_id VARCHAR NOT NULL,
+    timestamp_us BIGINT NOT NULL,           -- microseconds since 1970
+    file_id BIGINT NOT NULL,
+    line_offset BIGINT NOT NULL,
+    cost_nano BIGINT,                       -- null: unknown
+    namespace VARCHAR                       -- as the line says
+);
+
+CREATE TABLE IF NOT EXISTS ops.recounted_charges (
+    request_id VARCHAR NOT NULL,
+    timestamp_us BIGINT NOT NULL,
+    file_id BIGINT NOT NULL,
+    line_offset BIGINT NOT NULL,
+    namespace VARCHAR                       -- that was charged, else the one named
+);
+
+-- What they add up to per charged namespace and hour.
+CREATE TABLE IF NOT EXISTS ops.recounted_spend (
+    namespace VARCHAR NOT NULL,
+    hour_us BIGINT NOT NULL,                -- its beginning, in microseconds since 1970
+    requests BIGINT NOT NULL,
+    unknown BIGINT NOT NULL,
+    nano DECIMAL(38, 0) NOT NULL            -- nano-USD
+);
