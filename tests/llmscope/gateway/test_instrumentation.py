@@ -259,6 +259,15 @@ def test_whatever_callers_name_there_are_few_series(recorder: Recorder) -> None:
     ] == 2
 
 
+def test_twin_labels_without_a_bound_make_series_without_end(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metric_instruments.BoundedLabel, "of", lambda self, value: value)
+    for number in range(300):
+        record(route=f"/r/{number}")
+    assert len(recorder.points("llm_gateway.requests")) == 300
+
+
 def test_a_hit_is_a_request_but_no_operation(recorder: Recorder) -> None:
     record(status="cached", tokens_in=0, tokens_out=0, cost_usd=0.0)
     assert set(recorder.metrics()) == {"llm_gateway.requests"}
