@@ -64,6 +64,8 @@ class Book:
 
     def named(self, scope: Scope) -> dict[str, str] | None:
         """A scope as records show it: what the rule counts by, None when it counts by nothing."""
+        if len(scope) == 2:  # the usual case, at a sixth of the price
+            return {self.per[0]: scope[1]}
         return dict(zip(self.per, scope[1:], strict=True)) if self.per else None
 
 
