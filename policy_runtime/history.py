@@ -185,8 +185,11 @@ class LogFollower:
     def fold_new(self, ledger: Ledger) -> bool:
         """Fold what was appended since the last look, in whatever file it has ended up since; whether
         its present file brought anything."""
+        chunks = self.tail.poll()
+        if not chunks and not self.tail.left:  # as almost always when a decision looks
+            return False
         folded, latest_missed_us = False, 0
-        for chunk in self.tail.poll():
+        for chunk in chunks:
             if self.tail.left:  # earlier than this chunk, which is its successor's
                 latest_missed_us = max(latest_missed_us, self._fold_missed(ledger))
             folded = True
