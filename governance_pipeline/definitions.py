@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dagster import Definitions, definitions, in_process_executor
 
+from governance_pipeline.assets.alerts import recorded_alerts
 from governance_pipeline.assets.archive import archived_segments
 from governance_pipeline.assets.asset_checks import asset_checks
 from governance_pipeline.assets.evaluation import (
@@ -34,6 +35,7 @@ def build_defs(settings: Settings) -> Definitions:
             *table_assets,
             *question_assets,
             published_answers,
+            recorded_alerts,
             archived_segments,
             evaluation_results,
         ],

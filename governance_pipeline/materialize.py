@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from dagster import DagsterEventType, ExecuteInProcessResult, IntMetadataValue
 from dagster_shared.error import SerializableErrorInfo
 
+from governance_pipeline import warehouse
 from governance_pipeline.alerts import load_sinks, raise_alerts
 from governance_pipeline.answers import published_alerts
 from governance_pipeline.dagster_home import PROCESS_TAG, open_instance, process_identity
 from governance_pipeline.definitions import build_defs
 from governance_pipeline.errors import BadInput, PipelineError, WarehouseError
+from governance_pipeline.pipeline import record_alerts
 from governance_pipeline.schedules import REFRESH_JOB
 from governance_pipeline.sensors import alerts_of_failed_checks
 from governance_pipeline.settings import Settings
@@ -86,6 +88,9 @@ def materialize_all(settings: Settings, *, say: Callable[[str], None]) -> Materi
         if not result.success:
             alerts += alerts_of_failed_checks(instance, result.dagster_run, settings)
         raised = raise_alerts(alerts, settings.alerts_path, sinks=sinks)
+    if raised.written:
+        with warehouse.connect(settings.warehouse_path) as con:
+            record_alerts(con, settings)
     for alert in raised.written:
         say(f"alert: {alert.data['message']}")
     return Materialized(result.success, failure, tuple(failed), result.run_id)

@@ -12,6 +12,7 @@ from dagster import (
     define_asset_job,
 )
 
+from governance_pipeline.assets.alerts import ALERTS_ASSET
 from governance_pipeline.assets.archive import ARCHIVE_ASSET
 from governance_pipeline.assets.asset_checks import FRESHNESS_CHECK_KEY
 from governance_pipeline.assets.evaluation import EVALUATION_ASSET
@@ -19,10 +20,11 @@ from governance_pipeline.assets.evaluation import EVALUATION_ASSET
 REFRESH_JOB = "refresh"
 AUDIT_JOB = "audit"
 FRESHNESS_JOB = "log_freshness"
+RECORD_ALERTS_JOB = "record_alerts"
 
 refresh_job = define_asset_job(
     REFRESH_JOB,
-    selection=AssetSelection.all() - AssetSelection.assets(ARCHIVE_ASSET, EVALUATION_ASSET),
+    selection=AssetSelection.all() - AssetSelection.assets(ARCHIVE_ASSET, EVALUATION_ASSET, ALERTS_ASSET),
     description="Ingest what is new, rebuild what depends on it, check it, publish the answers.",
 )
 audit_job = define_asset_job(
@@ -36,7 +38,12 @@ freshness_job = define_asset_job(
     description="Whether log lines have been waiting to be ingested: looks when no refresh runs.",
 )
 
-jobs = (refresh_job, audit_job, freshness_job)
+record_alerts_job = define_asset_job(
+    RECORD_ALERTS_JOB,
+    selection=AssetSelection.assets(ALERTS_ASSET),
+    description="Bring ops.alerts up to date with alerts.jsonl: also while no refresh publishes anything.",
+)
+jobs = (refresh_job, audit_job, freshness_job, record_alerts_job)
 
 _TIMETABLE = (
     (

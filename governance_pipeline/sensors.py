@@ -38,7 +38,7 @@ from governance_pipeline.checks import CHECKS
 from governance_pipeline.dagster_home import end_dead_runs
 from governance_pipeline.freshness import Unread, unread_in
 from governance_pipeline.publish import Manifest, current_manifest
-from governance_pipeline.schedules import REFRESH_JOB, refresh_job
+from governance_pipeline.schedules import REFRESH_JOB, record_alerts_job, refresh_job
 from governance_pipeline.settings import Settings
 from governance_pipeline.wording import counted
 from llmscope.timestamps import format_micros
@@ -127,7 +127,7 @@ def judge_growth(
 
 
 def build_sensors(settings: Settings) -> list[SensorDefinition]:
-    """The three sensors, around the files that `settings` name."""
+    """The four sensors, around the files that `settings` name."""
 
     @sensor(
         name="log_growth",
@@ -181,7 +181,24 @@ def build_sensors(settings: Settings) -> list[SensorDefinition]:
         )
         return SkipReason(_told(raised))
 
-    return [log_growth, cost_anomaly, failed_checks]
+    @sensor(
+        name="alert_log",
+        job=record_alerts_job,
+        minimum_interval_seconds=ALERTS_INTERVAL_SECONDS,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Has ops.alerts brought up to date when an alert was written, whoever wrote it.",
+    )
+    def alert_log(context: SensorEvaluationContext) -> SensorResult | SkipReason:
+        try:
+            stat = settings.alerts_path.stat()
+        except FileNotFoundError:
+            return SkipReason("No alert has been written.")
+        state = f"{stat.st_ino}:{stat.st_size}"
+        if state == context.cursor:
+            return SkipReason("Every alert has been brought to ops.alerts.")
+        return SensorResult(run_requests=[RunRequest(run_key=state)], cursor=state)
+
+    return [log_growth, cost_anomaly, failed_checks, alert_log]
 
 
 def alerts_of_failed_checks(instance: DagsterInstance, run: DagsterRun, settings: Settings) -> list[Alert]:

@@ -23,15 +23,18 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 
+from governance_pipeline import warehouse
 from governance_pipeline.alerts import read_alerts
 from governance_pipeline.answers import ask
 from governance_pipeline.dagster_home import open_instance
 from governance_pipeline.publish import current_manifest
 from governance_pipeline.settings import Settings
 from tests.end_to_end.dagster_services import dagster_dev, wait_until
+from tests.end_to_end.webhook import Webhook, webhook
 from tests.governance_pipeline.refresh_logs import (
     append,
     append_cost_spike,
+    instant,
     settings_in,
     telemetry_line,
     write_cost_history,
@@ -55,9 +58,10 @@ HISTORY_HOURS = 8
 class Daemon:
     """A home with eight quiet hours of logs, and the services around it."""
 
-    def __init__(self, settings: Settings, output: Path, address: str) -> None:
+    def __init__(self, settings: Settings, output: Path, address: str, sink: Webhook) -> None:
         self.settings = settings
         self.address = address
+        self.sink = sink
         self._output = output
 
     def launch(self, job: str) -> str:
@@ -80,6 +84,14 @@ class Daemon:
     def said_lately(self) -> str:
         return self.said()[-8000:]
 
+    def recorded_alerts(self) -> set[str]:
+        """The kinds of alerts in `ops.alerts`."""
+        with warehouse.connect(self.settings.warehouse_path) as con:
+            tables = con.execute("FROM duckdb_tables() WHERE schema_name = 'ops' AND table_name = 'alerts'")
+            if not tables.fetchall():
+                return set()
+            return {kind for (kind,) in con.execute("SELECT type FROM ops.alerts").fetchall()}
+
     def published_rows(self) -> int:
         manifest = current_manifest(self.settings.answers_path)
         return 0 if manifest is None else sum(day.rows for day in manifest.days.values())
@@ -91,10 +103,14 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("daemon")
     settings = settings_in(folder / "home")
     write_cost_history(settings, HISTORY_HOURS)
-    with dagster_dev(settings, folder / "dagster.log") as address:
-        running = Daemon(settings, folder / "dagster.log", address)
-        wait_until(lambda: running.published_rows() == 96, 90, running.said_lately)
-        yield running
+    with webhook() as sink, pytest.MonkeyPatch.context() as environment:
+        sinks = folder / "alerts.yaml"
+        sinks.write_text(f"sinks: [{{name: desk, url: '{sink.url}'}}]\n")
+        environment.setenv("ALERT_SINKS_PATH", str(sinks))
+        with dagster_dev(settings, folder / "dagster.log") as address:
+            running = Daemon(settings, folder / "dagster.log", address, sink)
+            wait_until(lambda: running.published_rows() == 96, 90, running.said_lately)
+            yield running
 
 
 @pytest.fixture(autouse=True)
@@ -108,23 +124,43 @@ def _nothing_is_complained_of(daemon: Daemon) -> Iterator[None]:
 
 
 @pytest.mark.timeout(240)
-def test_lines_appended_under_dagster_dev_become_answers_and_one_alert(
+def test_lines_appended_under_dagster_dev_become_answers_and_one_alert_each(
     daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alerts_path = daemon.settings.alerts_path
     assert read_alerts(alerts_path) == []  # twin: without a spike the daemon says nothing
     appended = time.monotonic()
+    crossing = budget_alert_line(HISTORY_HOURS * 3600 + 90)
+    append(daemon.settings.decisions_path, crossing)
     append_cost_spike(daemon.settings, HISTORY_HOURS * 3600 + 60)
     wait_until(lambda: daemon.published_rows() == 136, 60, daemon.said_lately)
     answered = time.monotonic() - appended
-    wait_until(lambda: len(read_alerts(alerts_path)) == 1, 30, daemon.said_lately)
+    wait_until(lambda: len(daemon.sink.told) == 2, 30, daemon.said_lately)
     alerted = time.monotonic() - appended
-    [line] = alerts_path.read_text().splitlines()
-    alert = json.loads(line)
-    assert alert["type"] == "llm_governance.cost_anomaly"
-    assert alert["subject"] == "feature:search"
+    wait_until(lambda: len(daemon.recorded_alerts()) == 2, 60, daemon.said_lately)
+    recorded = time.monotonic() - appended
+    told = [json.loads(line) for line in alerts_path.read_text().splitlines()]
+    assert {(alert["type"], alert["subject"]) for alert in told} == {
+        ("llm_governance.cost_anomaly", "feature:search"),
+        ("llm_governance.budget_alert", "namespace:team-1"),
+    }
+    assert sorted(daemon.sink.told) == sorted(alert["data"]["message"] for alert in told)
+    assert daemon.recorded_alerts() == {alert["type"] for alert in told}
     with capsys.disabled():
-        print(f"\n  line to published answer {answered:.1f} s, to alert {alerted:.1f} s under dagster dev")
+        print(
+            f"\n  line to published answer {answered:.1f} s, to webhook {alerted:.1f} s, to ops.alerts "
+            f"{recorded:.1f} s under dagster dev"
+        )
+
+
+def budget_alert_line(seconds: float) -> bytes:
+    """What the gate appends when spending has reached a fraction of a limit."""
+    event = {
+        "schema_version": "0.1.0", "event": "budget_alert", "timestamp": instant(seconds),
+        "charged_namespace": "team-1", "policy_id": "cap", "primitive": "budget_threshold", "threshold": 0.8,
+        "window_cost_usd": 0.8, "window_limit_usd": 1.0, "window_start": instant(0),
+    }  # fmt: skip
+    return json.dumps(event).encode() + b"\n"
 
 
 class Crowd:
@@ -251,3 +287,20 @@ def test_ui_sensors_several_materialisations_and_readers_work_at_once(
     )
     with capsys.disabled():
         print(f"\n  {crowd.rounds}; slowest answer {slowest[0]:.2f} s")
+
+
+@pytest.mark.timeout(240)
+def test_a_check_that_fails_under_dagster_dev_is_told_and_readers_keep_the_last_sound_answers(
+    daemon: Daemon,
+) -> None:
+    """The last test here: a bill is changed in a log that was ingested, so nothing is published any more."""
+    settings = daemon.settings
+    before, heard = spent_and_counted(settings), len(daemon.sink.told)
+    bill = b'"estimated_cost_usd": 0.02'
+    with settings.telemetry_path.open("r+b") as log:
+        log.seek(log.read().index(bill))
+        log.write(bill.replace(b"0.02", b"0.07"))
+    append(settings.telemetry_path, telemetry_line(990_000, 90_000, 0.001))
+    wait_until(lambda: len(daemon.sink.told) > heard, 90, daemon.said_lately)
+    assert "reconciliation of fct_requests failed, nothing was published" in daemon.sink.told[-1]
+    assert spent_and_counted(settings) == before

@@ -48,10 +48,11 @@ LAYERS = {
         "unsafe_routes",
     },
     "published": {"published_answers"},
+    "alerts": {"alerts"},
     "archive": {"archived_segments"},
     "evaluation": {"evaluation_results"},
 }
-ON_DEMAND = {"archive", "evaluation"}
+ON_DEMAND = {"alerts", "archive", "evaluation"}
 
 
 @pytest.fixture
@@ -110,6 +111,7 @@ def test_everything_that_watches_runs_without_being_switched_on(settings: Settin
         "log_growth",
         "cost_anomaly",
         "failed_checks",
+        "alert_log",
         "production_scores",
     }
     assert {sensor.default_status for sensor in definitions.sensors or []} == {DefaultSensorStatus.RUNNING}

@@ -18,7 +18,7 @@ from dagster import (
 )
 
 from governance_pipeline import pipeline, sensors, warehouse
-from governance_pipeline.alerts import read_alerts
+from governance_pipeline.alerts import make_alert, raise_alerts, read_alerts
 from governance_pipeline.dagster_home import PROCESS_TAG, end_dead_runs, open_instance, process_identity
 from governance_pipeline.definitions import build_defs
 from governance_pipeline.freshness import Unread, unread_in
@@ -174,6 +174,30 @@ def test_sensors_work_while_another_process_holds_the_warehouse(
         assert [alert.kind for alert in read_alerts(settings.alerts_path)] == ["cost_anomaly"]
     finally:
         holder.communicate(b"")
+
+
+def test_ops_alerts_follows_the_log_of_alerts_while_nothing_is_published(
+    settings: Settings, instance: DagsterInstance
+) -> None:
+    sensor = sensor_named(settings, "alert_log")
+    with build_sensor_context(instance=instance) as context:
+        assert isinstance(sensor(context), SkipReason)
+    told = make_alert(
+        "check_failed", about=["reconciliation"], subject="fct_requests/reconciliation",
+        time="2026-11-21T11:00:00.000000+00:00", message="They differ.", data={},
+    )  # fmt: skip
+    raise_alerts([told], settings.alerts_path)
+    with build_sensor_context(instance=instance) as context:
+        tick = sensor(context)
+    assert isinstance(tick, SensorResult)
+    assert len(tick.run_requests or []) == 1
+    with build_sensor_context(instance=instance, cursor=tick.cursor) as context:
+        assert isinstance(sensor(context), SkipReason), "nothing new"
+    job = build_defs(settings).resolve_job_def("record_alerts")
+    assert job.execute_in_process(instance=instance).success
+    with warehouse.connect(settings.warehouse_path) as con:
+        assert con.execute("SELECT id FROM ops.alerts").fetchall() == [(told.id,)]
+    assert not settings.answers_path.exists()
 
 
 def test_an_episode_is_told_once_however_often_the_sensor_ticks_and_runs_repeat(
