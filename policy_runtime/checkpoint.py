@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from llmscope.event_log import AdmissionLock
+from policy_runtime.errors import PolicyRuntimeError
 from policy_runtime.generations import FoldedFile
 from policy_runtime.ledger import Ledger
 from policy_runtime.ledger_state import LedgerState, ledger_of, state_of
@@ -73,7 +74,7 @@ def load(path: Path, policy: Policy, latest_us: int) -> tuple[Ledger, list[list[
             pass_over(path, "it is from the future")
             return None
         return ledger_of(checkpoint.ledger, policy), checkpoint.logs
-    except (msgspec.DecodeError, ValueError, IndexError) as exc:
+    except (msgspec.DecodeError, ValueError, IndexError, PolicyRuntimeError) as exc:
         pass_over(path, f"it cannot be understood ({exc})")
         return None
 

@@ -261,6 +261,20 @@ def test_a_rotated_log_that_retention_removed_before_the_window_is_not_missed(
     assert (spent(ledger, now_us), len(caplog.records)) == (1_000_000, 0)
 
 
+def test_sums_that_the_format_cannot_hold_cost_the_checkpoint_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Twenty bills of just under a billion dollars: 2 × 10^19 nano-USD, more than 64 bits."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    with traffic.telemetry.open("wb") as log:
+        for number in range(20):
+            log.write(encode(original_line(0, 999_999_999.0, f"r{number}")) + b"\n")
+    assert not write_checkpoint(traffic)
+    assert "no checkpoint could be written" in caplog.text
+    ledger, now_us = start(traffic)
+    assert spent(ledger, now_us) == 20 * 999_999_999 * 10**9
+
+
 def test_a_full_disk_costs_the_checkpoint_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
