@@ -164,7 +164,8 @@ def gate_horizon(
 ) -> datetime:
     """How far back a gate that starts now reads: over the longest window of the policy in force and of every
     policy that the decision log says was loaded (several gates may share the logs), the longest life of a
-    reservation, and an hour for buckets that leave late and lines out of order.
+    reservation or window of requests before it (`Policy.reach_us`), and an hour for buckets that leave late
+    and lines out of order.
 
     Raises:
         policy_runtime.errors.PolicyFileError: the policy in force cannot be used as written.
@@ -179,7 +180,8 @@ def gate_horizon(
 
 
 def _reach_of(policy: Policy) -> timedelta:
-    return timedelta(microseconds=policy.longest_window_us + policy.ttl_us) + _GATE_SLACK
+    reach_us = policy.longest_window_us + max(policy.ttl_us, policy.longest_request_window_us)
+    return timedelta(microseconds=reach_us) + _GATE_SLACK
 
 
 def archived_segments(settings: Settings) -> list[ArchivedSegment]:

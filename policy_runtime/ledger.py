@@ -91,16 +91,6 @@ class Ledger:
         self._route_costs = Means(self.longest_us, policy.max_scopes)
         self._estimates = Means(self.longest_us, policy.max_scopes, sums=3)
 
-    @property
-    def reach_us(self) -> int:
-        """How far back the state at an instant can depend on a decision, in microseconds.
-
-        What left every window but was billed or lapsed inside one still counts there: a lapse is dated
-        one reservation time after its decision at the latest, and a bill takes its decision's place
-        among the requests within one longest window.
-        """
-        return self._leaves_us + max(self.policy.ttl_us, self.policy.longest_request_window_us)
-
     # -- what judgement reads ------------------------------------------------------------------------
 
     def charged(self, namespace: str | None) -> str | None:

@@ -177,7 +177,7 @@ class LiveState:
         way = self._gives_way
         decisions = LogFollower(self._decisions_path, gives_way=way)
         telemetry = [LogFollower(path, after=decisions, gives_way=way) for path in self._telemetry_paths]
-        since_us = now_us - ledger.reach_us
+        since_us = now_us - self.policy.reach_us
         decisions.fold_since(ledger, since_us, of_decisions)
         for follower, files in zip(telemetry, of_telemetry, strict=True):
             # Every decision that is folded finds its bill, else it would reserve for nothing.

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llmscope.money import to_nano
-from policy_runtime.windows import HOUR_US, LONGEST_CALENDAR_US, PERIOD_US
+from policy_runtime.windows import HOUR_US, LONGEST_CALENDAR_US, PERIOD_US, longest_bucket_us
 
 DEFAULT_NAMESPACE = "default"
 
@@ -268,6 +268,17 @@ class Policy(_Strict):
             ),
             default=0,
         )
+
+    @cached_property
+    def reach_us(self) -> int:
+        """How far back the state at an instant can depend on a decision, in microseconds.
+
+        What left every window but was billed or lapsed inside one still counts there: a lapse is dated
+        one reservation time after its decision at the latest, and a bill takes its decision's place
+        among the requests within one longest window. A bucket leaves late by its own length.
+        """
+        leaves_us = self.longest_window_us + longest_bucket_us(self.longest_window_us)
+        return leaves_us + max(self.ttl_us, self.longest_request_window_us)
 
     @cached_property
     def all_shadow(self) -> bool:
