@@ -19,6 +19,8 @@ from governance_pipeline.derivations import (
 from governance_pipeline.economics import Economics, bind_economics
 from governance_pipeline.sql_files import load_sql
 from governance_pipeline.staging import transaction
+from policy_runtime import PolicyFileError
+from policy_runtime.policy_file import parse_policy
 
 
 def log_time(con: duckdb.DuckDBPyConnection) -> datetime | None:
@@ -41,8 +43,8 @@ def build_fct_requests(
     """Bring `marts.fct_requests`, the join of decisions and telemetry, up to date with staging.
 
     Joined again are the requests whose staging changed and the reservations that ran out. Everything is when
-    the economics, the statement or staging itself were replaced, and when `as_of` went back: then
-    reservations may be open that were over.
+    the economics, the statement, staging itself or the policies that decide on expiries are others, and when
+    `as_of` went back: then reservations may be open that were over.
 
     Args:
         con: the warehouse, in no transaction.
@@ -54,11 +56,18 @@ def build_fct_requests(
         The instant used.
     """
     as_of = log_time(con) if as_of is None else as_of
-    definition = definition_of(["marts/fct_requests"], [economics.hash])
+    lifetimes = _policy_lifetimes(con)
+    definition = definition_of(["marts/fct_requests"], [economics.hash, repr(lifetimes)])
     before = derivation_of(con, "fct_requests")
     with transaction(con):
         bind_economics(con, economics)
         load_sql("marts/fact_clock").execute(con, as_of=as_of)
+        load_sql("marts/policy_lifetimes").execute(
+            con,
+            hashes=[policy_hash for policy_hash, _, _ in lifetimes],
+            instants=[loaded_at for _, loaded_at, _ in lifetimes],
+            seconds=[seconds for _, _, seconds in lifetimes],
+        )
         if afresh or before is None or before.definition != definition or _went_back(as_of, before.as_of):
             load_sql("marts/facts_all").execute(con)
             load_sql("marts/fct_requests").execute(con)
@@ -72,6 +81,19 @@ def build_fct_requests(
         record_derivation(con, "fct_requests", Derivation(definition, as_of))
         record_configuration(con, "fct_requests", as_of=as_of, economics_hash=economics.hash)
     return as_of
+
+
+def _policy_lifetimes(con: duckdb.DuckDBPyConnection) -> list[tuple[str | None, datetime, float]]:
+    """Hash, instant of loading and lifetime of reservations in seconds of the policies that decisions without
+    an expiry may have been made by; a policy that this version cannot read is left out."""
+    lifetimes = []
+    for policy_hash, loaded_at, text in load_sql("marts/policies_loaded").execute(con).fetchall():
+        try:
+            policy = parse_policy(text, "a policy in the decision log").policy
+        except PolicyFileError:
+            continue
+        lifetimes.append((policy_hash, loaded_at, policy.reservation_ttl_seconds))
+    return lifetimes
 
 
 def _went_back(now: datetime | None, then: datetime | None) -> bool:

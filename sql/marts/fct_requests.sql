@@ -2,7 +2,8 @@
 -- the pot of its money by the rules of policy_runtime/settlement.py, and what it earned.
 -- Of the revenue rules whose keys are all the request's own, the one with most keys counts; among those
 -- with equally many, tenant before feature before route. Revenue is earned on success only.
--- A decision that names no expiry lapses after 900 seconds, the gate's default.
+-- A decision that names no expiry lapses by the policy that it names (`policy_lifetimes`), naming none by the one
+-- loaded last before it, and after 900 seconds, the gate's default, where the log does not tell of that policy.
 -- Reads the requests and decisions that `requests_to_join` and `decisions_to_join` show (all, or all there is
 -- of some ids), and the instant that "now" means for reservations from `fact_clock`.
 CREATE OR REPLACE TEMP VIEW fact_rows AS
@@ -14,6 +15,22 @@ WITH extensions AS (
     FROM raw.policy_decisions
     WHERE event = 'reservation_extended' AND reservation_expires_at > timestamp
     GROUP BY request_id
+),
+
+lifetimes AS (
+    SELECT
+        decisions.request_id,
+        coalesce(
+            if(decisions.policy_hash IS NULL, in_force.lifetime_seconds, named.lifetime_seconds), 900
+        ) AS seconds
+    FROM temp.decisions_to_join AS decisions
+    LEFT JOIN (
+        SELECT policy_hash, any_value(lifetime_seconds) AS lifetime_seconds
+        FROM temp.policy_lifetimes
+        GROUP BY policy_hash
+    ) AS named ON decisions.policy_hash = named.policy_hash
+    ASOF LEFT JOIN temp.policy_lifetimes AS in_force ON decisions.timestamp >= in_force.loaded_at
+    WHERE decisions.reservation_expires_at IS NULL
 ),
 
 joined AS (
@@ -72,7 +89,9 @@ joined AS (
         CASE
             WHEN d.request_id IS NOT NULL AND d.decision IS DISTINCT FROM 'deny'
             THEN coalesce(
-                extensions.reservation_expires_at, d.reservation_expires_at, d.timestamp + INTERVAL 900 SECONDS
+                extensions.reservation_expires_at,
+                d.reservation_expires_at,
+                d.timestamp + to_microseconds(CAST(lifetimes.seconds * 1000000 AS BIGINT))
             )
         END AS reservation_expires_at,
         d.window_cost_usd,
@@ -87,6 +106,7 @@ joined AS (
     FROM temp.requests_to_join AS r
     FULL OUTER JOIN temp.decisions_to_join AS d ON r.request_id = d.request_id
     LEFT JOIN extensions ON d.request_id = extensions.request_id
+    LEFT JOIN lifetimes ON d.request_id = lifetimes.request_id
 ),
 
 standing AS (

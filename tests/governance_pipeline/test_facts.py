@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -102,6 +103,38 @@ def test_a_decision_without_an_expiry_lapses_after_900_seconds(tmp_path: Path) -
     del line["reservation_expires_at"]
     for look_at, state in ((899, "reserved"), (900, "lapsed")):
         [(seen, *_)] = facts_of(tmp_path / state, [line], [], look_at)
+        assert seen == state
+
+
+def loaded(at_seconds: float, ttl_seconds: float | None, text: str | None = None) -> dict[str, Any]:
+    written = {"namespaces": {}} | ({} if ttl_seconds is None else {"reservation_ttl_seconds": ttl_seconds})
+    return {
+        "event": "policy_loaded",
+        "schema_version": "0.1.0",
+        "timestamp": stamp(at_seconds),
+        "policy_hash": f"policy-of-{ttl_seconds}",
+        "policy_text": json.dumps(written) if text is None else text,
+    }
+
+
+@pytest.mark.parametrize(
+    ("named", "policies", "lives_seconds"),
+    [
+        ("policy-of-60.0", [loaded(-9, 60.0), loaded(-5, 300.5)], 60),
+        (None, [loaded(-9, 60.0), loaded(-5, 300.5), loaded(5, 7.0)], 300.5),
+        (None, [loaded(5, 7.0)], 900),
+        ("policy-of-None", [loaded(-9, None)], 900),
+        ("another", [loaded(-9, 60.0)], 900),
+        ("policy-of-60.0", [loaded(-9, 60.0, text="rules: [")], 900),
+    ],
+)
+def test_a_decision_without_an_expiry_lapses_by_the_policy_in_force(
+    tmp_path: Path, named: str | None, policies: list[dict[str, Any]], lives_seconds: float
+) -> None:
+    line = decision_line(0, 0.005) | {"policy_hash": named}
+    del line["reservation_expires_at"]
+    for look_at, state in ((lives_seconds - 0.000001, "reserved"), (lives_seconds, "lapsed")):
+        [(seen, *_)] = facts_of(tmp_path / state, [*policies, line], [], look_at)
         assert seen == state
 
 
