@@ -176,6 +176,7 @@ class Storm:
 
     def run(self) -> dict[str, int]:
         """Disturb for as many rounds as asked; how many workers died writing and how many failed."""
+        gate_in(self.folder).close()  # what the first gate imports, the workers have from here
         torn = failed = 0
         for number in range(self.options.rounds):
             while len(self.workers) < self.options.workers:
