@@ -206,7 +206,9 @@ def test_twin_without_the_lock_a_crowd_passes_the_limit(tmp_path: Path) -> None:
         "import sys, time; from llmscope.event_log import AdmissionLock; from policy_runtime.decision_log import "
         "DecisionLog; AdmissionLock.try_acquire = lambda self: True; AdmissionLock.release = lambda self: None\n"
         "append = DecisionLog.append\n"
-        "def late(self, record, *, locked): time.sleep(0.002); append(self, record, locked=locked)\n"
+        "def late(self, record, *, locked):\n"
+        # Long enough that the first to start has not used up the budget before the others have begun.
+        "    time.sleep(0.02 if record.decision == 'allow' else 0); append(self, record, locked=locked)\n"
         "DecisionLog.append = late\n"
         "from tests.end_to_end.gate_faulty import main; main()"
     )
