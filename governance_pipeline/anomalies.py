@@ -14,7 +14,7 @@ import duckdb
 
 from governance_pipeline.derivations import Derivation, definition_of, derivation_of, record_derivation
 from governance_pipeline.sql_files import load_sql
-from governance_pipeline.staging import transaction
+from governance_pipeline.warehouse import transaction
 from policy_runtime.policy import CostAnomaly, Policy
 
 

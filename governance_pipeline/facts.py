@@ -18,7 +18,7 @@ from governance_pipeline.derivations import (
 )
 from governance_pipeline.economics import Economics, bind_economics
 from governance_pipeline.sql_files import load_sql
-from governance_pipeline.staging import transaction
+from governance_pipeline.warehouse import transaction
 from policy_runtime import PolicyFileError
 from policy_runtime.policy_file import parse_policy
 

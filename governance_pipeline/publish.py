@@ -31,7 +31,7 @@ from typing import Any
 import duckdb
 
 from governance_pipeline.sql_files import load_sql
-from governance_pipeline.staging import transaction
+from governance_pipeline.warehouse import transaction
 from llmscope.event_log import AdmissionLock
 
 CURRENT = "current"

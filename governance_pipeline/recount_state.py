@@ -36,7 +36,7 @@ from governance_pipeline.recount import (
     read_charges,
 )
 from governance_pipeline.sql_files import load_sql
-from governance_pipeline.staging import transaction
+from governance_pipeline.warehouse import transaction
 from llmscope.event_log import FINGERPRINT_BYTES
 
 # Bounds what a fold from the first byte holds in memory.

@@ -7,9 +7,6 @@ came. What does not belong here: joining the two (`facts`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import duckdb
 
 from governance_pipeline.derivations import (
@@ -20,6 +17,7 @@ from governance_pipeline.derivations import (
     record_derivation,
 )
 from governance_pipeline.sql_files import load_sql
+from governance_pipeline.warehouse import transaction
 
 
 def build_stg_requests(con: duckdb.DuckDBPyConnection, *, afresh: bool = False) -> int:
@@ -35,18 +33,6 @@ def build_stg_requests(con: duckdb.DuckDBPyConnection, *, afresh: bool = False) 
 def build_stg_decisions(con: duckdb.DuckDBPyConnection, *, afresh: bool = False) -> int:
     """Bring `staging.stg_decisions` up to date with `raw.policy_decisions`; returns its number of rows."""
     return _build(con, "decisions", "stg_decisions", afresh)
-
-
-@contextmanager
-def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """All of the block or nothing."""
-    con.begin()
-    try:
-        yield
-        con.commit()
-    except BaseException:
-        con.rollback()
-        raise
 
 
 def _build(con: duckdb.DuckDBPyConnection, log: str, table: str, afresh: bool) -> int:

@@ -78,6 +78,18 @@ def connect(
         con.close()
 
 
+@contextmanager
+def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All of the block or nothing."""
+    con.begin()
+    try:
+        yield
+        con.commit()
+    except BaseException:  # an interrupt, too, must leave nothing half done; it is raised on
+        con.rollback()
+        raise
+
+
 def _spill_folder(path: str) -> str:
     """Where DuckDB puts what does not fit into memory, created only if something does not."""
     if path != IN_MEMORY:
@@ -121,24 +133,19 @@ def _lay_out(con: duckdb.DuckDBPyConnection, path: str) -> None:
         )
     if stored == (SCHEMA_VERSION, digest):
         return
-    con.begin()
     try:
-        older = stored is not None and stored[0] < SCHEMA_VERSION
-        before = _put_aside(con) if older else []
-        for file in files:
-            file.execute(con)
-        _carry_over(con, before)
-        load_sql("schema/record_version").execute(con, version=SCHEMA_VERSION, schema_sha256=digest)
-        con.commit()
+        with transaction(con):
+            older = stored is not None and stored[0] < SCHEMA_VERSION
+            before = _put_aside(con) if older else []
+            for file in files:
+                file.execute(con)
+            _carry_over(con, before)
+            load_sql("schema/record_version").execute(con, version=SCHEMA_VERSION, schema_sha256=digest)
     except duckdb.ConversionException as exc:
-        con.rollback()
         raise WarehouseVersionMismatch(
             f"{path} has layout version {stored[0] if stored else 0}, and its rows do not fit version "
             f"{SCHEMA_VERSION}: run `governance rebuild`, which folds the logs again"
         ) from exc
-    except BaseException:
-        con.rollback()
-        raise
 
 
 def _put_aside(con: duckdb.DuckDBPyConnection) -> list[str]:

@@ -110,8 +110,8 @@ class FileLoader:
                     return
         except GeneratorExit:
             raise
-        except BaseException as exc:
-            self._failure = exc  # DuckDB makes an error of its own of it
+        except BaseException as exc:  # whatever it is, DuckDB makes an error of its own of it
+            self._failure = exc
             raise
 
     def _insert_rejects(self) -> None:

@@ -151,7 +151,7 @@ def _ingest(
             con.commit()
         else:
             con.rollback()
-    except BaseException:
+    except BaseException:  # an interrupt, too, must leave nothing half taken; it is raised on
         con.rollback()
         con.unregister(INCOMING_LINES)
         con.unregister(INCOMING_REJECTS)
@@ -175,7 +175,7 @@ def _begin_turn(con: duckdb.DuckDBPyConnection, wait_seconds: float) -> None:
                 raise IngestBusy(
                     f"another ingest into this warehouse has been under way for {wait_seconds} s"
                 ) from exc
-        except BaseException:
+        except BaseException:  # as in `_ingest`
             con.rollback()
             raise
         else:

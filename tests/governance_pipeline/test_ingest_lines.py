@@ -72,7 +72,7 @@ def assert_each_is_judged_as_alone(lines: list[bytes]) -> None:
     assert all(reject.head == by_offset[reject.line_offset] for reject in batch.rejects)
 
 
-@given(st.lists(PIECES, min_size=1, max_size=12))
+@given(st.lists(PIECES, min_size=1, max_size=24))
 @example([b'{"timestamp":"2026-03-24T10:00:00Z","u":', b"{}}", SOUND + SOUND])
 @example([SOUND[:-1] + b',"u":[{}', b"{}]}", SOUND + SOUND])
 @example([b"", SOUND + SOUND])
