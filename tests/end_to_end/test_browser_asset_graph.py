@@ -30,7 +30,7 @@ def test_the_five_questions_stand_in_the_asset_graph(tmp_path: Path) -> None:
     with dagster_dev(settings, tmp_path / "dagster.log") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
-            page = browser.new_page(viewport={"width": 2000, "height": 1960})
+            page = browser.new_page(viewport={"width": 2400, "height": 2100})
             groups = {spec.group_name for spec in build_defs(settings).resolve_all_asset_specs()}
             expanded = ",".join(f"global@global:{group}" for group in sorted(filter(None, groups)))
             page.goto(f"{address}/asset-groups?expanded={expanded}", wait_until="domcontentloaded")
@@ -40,6 +40,7 @@ def test_the_five_questions_stand_in_the_asset_graph(tmp_path: Path) -> None:
                 "fct_requests",
                 "published_answers",
                 "archived_segments",
+                "alerts",
             ]:
                 expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=60_000)
             expect(page.get_by_text("2 / 2 Passed").first).to_be_visible(
