@@ -1,7 +1,7 @@
 """Hand-made staging tables in an in-memory warehouse, for tests that state rows in and rows out.
 
-The columns are those of the staging layer; a row gives what matters to its test and gets plain defaults
-for the rest. What does not belong here: log lines (those go through the real ingest).
+The columns are those that staging makes of no lines at all; a row gives what matters to its test and gets
+plain defaults for the rest. What does not belong here: log lines (those go through the real ingest).
 """
 
 from __future__ import annotations
@@ -14,81 +14,9 @@ from typing import Any
 
 import duckdb
 
+from governance_pipeline.staging import build_stg_decisions, build_stg_requests
 from governance_pipeline.warehouse import IN_MEMORY, connect
 
-REQUEST_COLUMNS = {
-    "request_id": "VARCHAR",
-    "timestamp": "TIMESTAMPTZ",
-    "tenant_id": "VARCHAR",
-    "caller_id": "VARCHAR",
-    "use_case": "VARCHAR",
-    "feature_id": "VARCHAR",
-    "experiment_id": "VARCHAR",
-    "budget_namespace": "VARCHAR",
-    "route_name": "VARCHAR",
-    "provider": "VARCHAR",
-    "model": "VARCHAR",
-    "model_tier": "VARCHAR",
-    "tokens_in": "BIGINT",
-    "tokens_out": "BIGINT",
-    "cache_read_tokens": "BIGINT",
-    "cache_write_tokens": "BIGINT",
-    "cost_usd": "DECIMAL(18,9)",
-    "latency_ms": "DOUBLE",
-    "status": "VARCHAR",
-    "is_success": "BOOLEAN",
-    "finish_reason": "VARCHAR",
-    "error_type": "VARCHAR",
-    "is_fallback": "BOOLEAN",
-    "fallback_reason": "VARCHAR",
-    "retry_count": "BIGINT",
-    "attempt_count": "BIGINT",
-    "answer_count": "BIGINT",
-    "winning_attempt_ms": "DOUBLE",
-    "price_version": "VARCHAR",
-    "cost_source": "VARCHAR",
-    "file_id": "BIGINT",
-    "line_offset": "BIGINT",
-    "duplicate_count": "BIGINT",
-}
-DECISION_COLUMNS = {
-    "request_id": "VARCHAR",
-    "timestamp": "TIMESTAMPTZ",
-    "tenant_id": "VARCHAR",
-    "caller_id": "VARCHAR",
-    "use_case": "VARCHAR",
-    "feature_id": "VARCHAR",
-    "experiment_id": "VARCHAR",
-    "budget_namespace": "VARCHAR",
-    "charged_namespace": "VARCHAR",
-    "route_name": "VARCHAR",
-    "model": "VARCHAR",
-    "requested_model_tier": "VARCHAR",
-    "effective_model_tier": "VARCHAR",
-    "decision": "VARCHAR",
-    "reason": "VARCHAR",
-    "policy_id": "VARCHAR",
-    "primitive": "VARCHAR",
-    "mode": "VARCHAR",
-    "state": "VARCHAR",
-    "state_reason": "VARCHAR",
-    "estimated_cost_usd": "DECIMAL(18,9)",
-    "requested_estimated_cost_usd": "DECIMAL(18,9)",
-    "reserved_cost_usd": "DECIMAL(18,9)",
-    "estimated_tokens_in": "BIGINT",
-    "reserved_tokens": "BIGINT",
-    "reservation_expires_at": "TIMESTAMPTZ",
-    "latency_ms": "DOUBLE",
-    "window_cost_usd": "DECIMAL(18,9)",
-    "window_reserved_usd": "DECIMAL(18,9)",
-    "window_limit_usd": "DECIMAL(18,9)",
-    "window_start": "TIMESTAMPTZ",
-    "policy_hash": "VARCHAR",
-    "price_version": "VARCHAR",
-    "rules": "STRUCT(policy_id VARCHAR, primitive VARCHAR, mode VARCHAR, outcome VARCHAR)[]",
-    "file_id": "BIGINT",
-    "line_offset": "BIGINT",
-}
 START = datetime(2026, 3, 24, 10, tzinfo=UTC)
 _REQUEST_DEFAULTS = {
     "tenant_id": "default",
@@ -111,20 +39,22 @@ def staged(
     `START`; a row with `repeat: n` stands n times, one second apart.
     """
     with connect(IN_MEMORY) as con:
-        _fill(con, "stg_requests", REQUEST_COLUMNS, _REQUEST_DEFAULTS, requests)
-        _fill(con, "stg_decisions", DECISION_COLUMNS, _DECISION_DEFAULTS, decisions)
+        build_stg_requests(con)
+        build_stg_decisions(con)
+        _fill(con, "stg_requests", _REQUEST_DEFAULTS, requests)
+        _fill(con, "stg_decisions", _DECISION_DEFAULTS, decisions)
         yield con
 
 
 def _fill(
     con: duckdb.DuckDBPyConnection,
     table: str,
-    columns: Mapping[str, str],
     defaults: Mapping[str, Any],
     rows: Iterable[Mapping[str, Any]],
 ) -> None:
-    declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-    con.execute(f"CREATE OR REPLACE TABLE staging.{table} ({declared})")
+    columns = dict(
+        zip(con.table(f"staging.{table}").columns, con.table(f"staging.{table}").types, strict=True)
+    )
     values = []
     for row in rows:
         given = dict(row)
@@ -146,7 +76,7 @@ def _fill(
         con.executemany(f"INSERT INTO staging.{table} VALUES ({marks})", values)
 
 
-def _value(value: Any, kind: str) -> Any:
-    if kind.startswith("DECIMAL") and value is not None:
+def _value(value: Any, kind: Any) -> Any:
+    if str(kind).startswith("DECIMAL") and value is not None:
         return Decimal(str(value))
     return value
