@@ -13,6 +13,7 @@ from pathlib import Path
 
 from governance_pipeline.ingest import ingest
 from governance_pipeline.warehouse import connect
+from tests.peak_memory import PEAK_MB_SOURCE
 
 ROUNDS = 100 if os.environ.get("GOVERNANCE_SLOW") else 12
 
@@ -143,11 +144,11 @@ def test_memory_stays_bounded_while_a_file_larger_than_it_is_taken(tmp_path: Pat
             file.write(piece)
         file.write(b"x" * (64 << 20) + b"\n")
     program = (
-        INGEST.replace(
-            'print("ready", flush=True)',
-            "import resource\nbefore = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss",
-        ).replace("as con:\n", "as con:\n    con.execute(\"SET memory_limit = '200MB'\")\n")
-        + "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
+        PEAK_MB_SOURCE
+        + INGEST.replace('print("ready", flush=True)', "before = peak_mb()").replace(
+            "as con:\n", "as con:\n    con.execute(\"SET memory_limit = '200MB'\")\n"
+        )
+        + "print(peak_mb() - before)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "w.duckdb"), str(log)],

@@ -10,11 +10,14 @@ import pytest
 
 from governance_pipeline.settings import Settings
 from policy_runtime.errors import SettingsError
+from tests.peak_memory import PEAK_MB_SOURCE
 
 # Enough lines for each thread's row group to be full.
 LINES = 250_000
-MEASURE = """
-import resource, sys
+MEASURE = (
+    PEAK_MB_SOURCE
+    + """
+import sys
 from governance_pipeline import warehouse
 from governance_pipeline.ingest import ingest, _run
 if sys.argv[3] == "at once":
@@ -22,9 +25,9 @@ if sys.argv[3] == "at once":
     _run.whole_lines = lambda *args, **more: whole_lines(*args, **more, block_bytes=1 << 28)
 with warehouse.connect(sys.argv[1], memory_mb=192) as con:
     taken = ingest(con, telemetry=[sys.argv[2]], decisions=[]).new_rows
-unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes
-print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit)
+print(taken, peak_mb())
 """
+)
 
 
 def write(log: Path, lines: int) -> None:
