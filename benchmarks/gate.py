@@ -225,9 +225,11 @@ def decisions_per_second(processes: int, span_seconds: float = 3.0) -> float:
 
 @benchmark("decision_8_processes")
 def decision_8_processes() -> Iterator[Figure]:
-    """Decisions by 8 saturating processes against one."""
-    alone = decisions_per_second(1)
-    yield Figure("decision_8_processes", decisions_per_second(8), "1/s", alone, 0.33, at_least=True)
+    """Decisions by 8 saturating processes against one, in turn, the best of three each: what the machine's
+    other work did not disturb."""
+    rates = [(decisions_per_second(1, 1.5), decisions_per_second(8, 1.5)) for _ in range(3)]
+    alone, together = (max(of) for of in zip(*rates, strict=True))
+    yield Figure("decision_8_processes", together, "1/s", alone, 0.33, at_least=True)
 
 
 @benchmark("cold_start")
