@@ -201,7 +201,10 @@ def test_an_address_may_come_from_the_environment(tmp_path: Path) -> None:
         ("sinks: [{name: a, url: x, url_env: Y}]", "exactly one of url and url_env"),
         ("sinks: [{name: a, url: x}, {name: a, url: y}]", "two sinks are named a"),
         ("sinks: [{name: a, url: x, kind: [check_failed]}]", "unknown key 'kind'. Did you mean 'kinds'"),
-        ("sinks: [{name: a, url: x, kinds: [everything]}]", r"kinds\[0\]: found 'everything'. Write one of: cost_anomaly"),
+        (
+            "sinks: [{name: a, url: x, kinds: [everything]}]",
+            r"kinds\[0\]: found 'everything'. Write one of: cost_anomaly",
+        ),
         ("sinks: [", "not valid YAML"),
         ("- 1", "an alerts file is a mapping with `sinks:`, found list"),
     ],
