@@ -84,7 +84,7 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
     route = find_route_policy(route_name)
     bound = ask.max_output_tokens or (DEFAULT_MAX_OUTPUT_TOKENS if route is None else route.max_output_tokens)
     provider, model = _model_for(policy, ask, route, tier)
-    rate = None if model is None else find_rate(model)
+    rate = None if model is None else find_rate(model, None, provider)
     if rate is None:
         recent = ledger.mean_cost_nano(route_name, labels.budget_namespace)
         return Quote(tier, provider, model, None, recent, bound, None)
@@ -105,7 +105,7 @@ def _worst_case(route: RoutePolicy, tier: str, reserved: int, tokens_in: int, bo
     the models that may answer; in a cascade each candidate may be paid for before the last one answers."""
 
     def costs(targets: Iterable[tuple[str, str]]) -> list[int]:
-        rates = [price_of(model) for _, model in targets]
+        rates = [find_rate(model, None, provider) for provider, model in targets]
         return [rate.cost_nano(tokens_in, bound) for rate in rates if rate is not None]
 
     candidates = costs(route.candidates.get(tier, ()))

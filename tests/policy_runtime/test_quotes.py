@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 import llmscope
 from llmscope import ProviderResponse, RoutePolicy, load_runtime, use_runtime
-from llmscope.gateway import policies, provider
+from llmscope.gateway import cost_model, policies, provider
 from llmscope.gateway.runtime import Runtime
 from policy_runtime import PolicyRuntime
 from tests.llmscope.scripted import ScriptedProvider, events
@@ -112,3 +113,22 @@ async def test_the_gate_reserves_for_the_whole_conversation_up_to_the_budget_of_
     assert estimated[0] < 10
     assert 50 <= estimated[1] < 300
     assert estimated[2] == 300
+
+
+def test_a_model_is_reserved_for_at_the_price_of_the_provider_that_serves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost_model, "_registered", [])
+    dear = {
+        "model": "gpt-4o-mini",
+        "provider": "reseller",
+        "input_usd_per_mtok": 1.5,
+        "output_usd_per_mtok": 6,
+    }
+    path = tmp_path / "prices.yaml"
+    path.write_text(json.dumps({"version": "mine", "prices": [dear]}))  # JSON is YAML
+    llmscope.register_prices(path)
+    llmscope.register_provider("reseller", ScriptedProvider([], name="reseller"))
+    assert reserved_on(tmp_path, provider_name="reseller") == pytest.approx(10 * MINI_USD, abs=1e-9)
+    candidates = {"cheap": (MINI, ("reseller", "gpt-4o-mini"))}
+    assert reserved_on(tmp_path, candidates=candidates) == pytest.approx(10 * MINI_USD, abs=1e-9)
