@@ -14,11 +14,10 @@ from dagster import (
 
 from governance_pipeline.assets.alerts import ALERTS_ASSET
 from governance_pipeline.assets.archive import ARCHIVE_ASSET
-from governance_pipeline.assets.asset_checks import FRESHNESS_CHECK_KEY
+from governance_pipeline.assets.asset_checks import AUDIT_JOB, FRESHNESS_CHECK_KEY
 from governance_pipeline.assets.evaluation import EVALUATION_ASSET
 
 REFRESH_JOB = "refresh"
-AUDIT_JOB = "audit"
 FRESHNESS_JOB = "log_freshness"
 RECORD_ALERTS_JOB = "record_alerts"
 

@@ -191,6 +191,22 @@ def test_the_audit_runs_every_check_and_builds_nothing(settings: Settings) -> No
     assert len(result.get_asset_check_evaluations()) == len(CHECKS)
 
 
+def test_the_audit_finds_a_bill_that_was_altered_in_a_log_already_counted(settings: Settings) -> None:
+    materialize(settings)
+    bill = b'"estimated_cost_usd": 0.001'
+    with settings.telemetry_path.open("r+b") as log:
+        log.seek(log.read().index(bill, 2000))  # beyond what tells the file from others
+        log.write(bill.replace(b"0.001", b"0.007"))
+    failed = {}
+    with open_instance(settings) as instance:
+        for job in ("refresh", "audit"):
+            definition = build_defs(settings).resolve_job_def(job)
+            result = definition.execute_in_process(instance=instance, raise_on_error=False)
+            evaluations = result.get_asset_check_evaluations()
+            failed[job] = {found.check_name for found in evaluations if not found.passed}
+    assert failed == {"refresh": set(), "audit": {"reconciliation"}}
+
+
 def test_the_config_hash_follows_economics(settings: Settings, tmp_path: Path) -> None:
     materialize(settings)
     economics = tmp_path / "economics.yaml"
