@@ -130,4 +130,6 @@ def _figures() -> Iterator[Figure]:
             retry=RetryPolicy(deadline_seconds=60),
         )
         stages_on = 6
-        yield Figure("call_llm_everything_on", measured(everything), "µs", stages_on * LONGEST_STAGE_US, goal=1.0)
+        yield Figure(
+            "call_llm_everything_on", measured(everything), "µs", stages_on * LONGEST_STAGE_US, goal=1.0
+        )
