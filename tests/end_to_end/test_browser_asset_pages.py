@@ -7,13 +7,13 @@ failed, the tick that told the alert.
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from governance_pipeline import warehouse
 from governance_pipeline.alerts import read_alerts
 from governance_pipeline.demo.run import run_demo
 from governance_pipeline.demo.trace import every_nth, load_trace
@@ -28,15 +28,12 @@ QUESTION = "cost_by_tenant_and_feature"
 
 
 def falsify_a_bill(settings: Settings) -> None:
-    """Change a cost that was ingested already, in place: the bytes no longer say what the warehouse says."""
-    lines = settings.telemetry_path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        written = str(json.loads(line).get("estimated_cost_usd")).encode()
-        changed = line.replace(written, written.replace(written[-1:], b"7" if written[-1:] != b"7" else b"8"))
-        if number > 100 and b"0.00" in written and b"e" not in written and len(changed) == len(line):
-            lines[number] = changed
-            break
-    settings.telemetry_path.write_bytes(b"".join(lines))
+    """Change a cost in the warehouse by hand: it no longer says what the logs say."""
+    with warehouse.connect(settings.warehouse_path, wait_seconds=60) as con:
+        con.execute(
+            "UPDATE staging.stg_requests SET cost_usd = cost_usd + 1 "
+            "WHERE request_id = (SELECT min(request_id) FROM staging.stg_requests WHERE cost_usd > 0)"
+        )
 
 
 @pytest.mark.browser
