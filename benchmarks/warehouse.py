@@ -23,6 +23,7 @@ from governance_pipeline import pipeline, warehouse
 from governance_pipeline.ingest import ingest
 from governance_pipeline.questions import QUESTIONS, select_question
 from governance_pipeline.settings import Settings
+from tests.peak_memory import PEAK_MB_SOURCE
 
 LINES = int(os.environ.get("BENCH_LINES", "1000000"))
 NEW_LINES = 1_000
@@ -190,14 +191,17 @@ def _read_json(folder: Path, log: Path) -> None:
         )
 
 
-_MEASURE_PEAK = """
-import resource, sys
+_MEASURE_PEAK = (
+    PEAK_MB_SOURCE
+    + """
+import sys
 from governance_pipeline import warehouse
 from governance_pipeline.ingest import ingest
 with warehouse.connect(sys.argv[1], memory_mb=192) as con:
     ingest(con, telemetry=[sys.argv[2]], decisions=[])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_mb())
 """
+)
 
 
 def _peak_megabytes(folder: Path, log: Path) -> float:
