@@ -16,6 +16,8 @@ from typing import Any
 
 import duckdb
 
+from governance_pipeline.economics import load_economics
+from governance_pipeline.facts import build_fct_requests
 from governance_pipeline.freshness import unread_in
 from governance_pipeline.log_files import Log
 from governance_pipeline.recount import Cell, LineCount, Spend, find_on_disk
@@ -28,6 +30,7 @@ from governance_pipeline.recount_state import (
 )
 from governance_pipeline.settings import Settings
 from governance_pipeline.sql_files import load_sql
+from governance_pipeline.staging import build_stg_decisions, build_stg_requests
 from governance_pipeline.wording import counted
 from llmscope.money import from_nano
 from llmscope.timestamps import format_micros
@@ -123,6 +126,7 @@ def reconciliation(con: duckdb.DuckDBPyConnection, settings: Settings, *, anew: 
     Args:
         anew: fold every byte again, not the new ones only.
     """
+    _join_what_came_since(con, settings)
     files = _known_files(con, settings, "telemetry") + _known_files(con, settings, "decisions")
     recounted = recount_spend(con, files)
     wrong = _cells_that_differ(con, recounted)
@@ -267,6 +271,16 @@ def missing_sources(con: duckdb.DuckDBPyConnection, settings: Settings) -> list[
         if file.on_disk is None
     }
     return [source for source in _line_counts(con) if source["file_id"] in gone]
+
+
+def _join_what_came_since(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Stage and join what another run has ingested or staged since this one did: runs take turns at the
+    warehouse step by step, and the logs are counted as far as they were ingested."""
+    [(waiting,)] = load_sql("checks/waiting").execute(con).fetchall()
+    if waiting:
+        build_stg_requests(con)
+        build_stg_decisions(con)
+        build_fct_requests(con, load_economics(settings.economics_path))
 
 
 def _known_files(con: duckdb.DuckDBPyConnection, settings: Settings, log: Log) -> list[KnownFile]:

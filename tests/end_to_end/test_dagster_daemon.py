@@ -270,15 +270,24 @@ def test_ui_sensors_several_materialisations_and_readers_work_at_once(
             try:
                 for what, act in acts.items():
                     threads.submit(crowd.repeat, what, act).add_done_callback(lambda done: done.result())
-                asked_for = daemon.launch("refresh")
-                wait_until(lambda: ran_together(instance, asked_for), 120, daemon.said_lately)
+                asked_for = [daemon.launch("refresh")]
+
+                def have_met() -> bool:
+                    """Whether a run asked for in the UI met another; one that met none is asked for again."""
+                    if any(ran_together(instance, run_id) for run_id in asked_for):
+                        return True
+                    if has_succeeded(instance, asked_for[-1]):
+                        asked_for.append(daemon.launch("refresh"))
+                    return False
+
+                wait_until(have_met, 120, daemon.said_lately)
                 wait_until(lambda: time.monotonic() > least, SECONDS + 1, daemon.said_lately)
             finally:
                 crowd.is_enough.set()
         assert crowd.complaints == []
         everything = already + lines[0]
         wait_until(lambda: spent_and_counted(settings)[1] == everything, 60, daemon.said_lately)
-        wait_until(lambda: has_succeeded(instance, asked_for), 120, daemon.said_lately)
+        wait_until(lambda: has_succeeded(instance, asked_for[-1]), 120, daemon.said_lately)
     assert set(crowd.rounds) == set(acts)
     written = [json.loads(line) for line in settings.telemetry_path.read_text().splitlines()]
     assert spent_and_counted(settings) == (

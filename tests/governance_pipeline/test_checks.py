@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from governance_pipeline import pipeline, warehouse
+from governance_pipeline import checks, pipeline, warehouse
 from governance_pipeline.checks import CHECKS, CheckOutcome
 from governance_pipeline.settings import Settings
 from tests.governance_pipeline.refresh_logs import (
@@ -206,3 +206,27 @@ def test_files_that_are_gone_are_left_out_of_the_recount_and_named(settings: Set
     assert outcomes["reconciliation"].numbers["requests"] == 1
     assert outcomes["telemetry_line_accounting"].passed
     assert outcomes["telemetry_line_accounting"].numbers["files_no_longer_on_disk"] == 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_another_runs_steps_in_between_are_no_difference(settings: Settings, steps: int) -> None:
+    """Runs take turns at the warehouse step by step: another may ingest, or stage too, before this one checks."""
+    others = (pipeline.ingest_logs, pipeline.stage_requests, pipeline.stage_decisions)
+    with warehouse.connect(settings.warehouse_path) as con:
+        refreshed(con, settings)
+        append(settings.telemetry_path, telemetry_line(1000, 40_000))
+        append(settings.decisions_path, decision_line(1000, 39_999))
+        for step in others[:steps]:
+            step(con, settings)
+        assert run("reconciliation", con, settings).passed
+
+
+def test_twin_without_joining_what_came_since_there_is_a_false_alarm(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checks, "_join_what_came_since", lambda con, settings: None)
+    with warehouse.connect(settings.warehouse_path) as con:
+        refreshed(con, settings)
+        append(settings.telemetry_path, telemetry_line(1000, 40_000))
+        pipeline.ingest_logs(con, settings)
+        assert not run("reconciliation", con, settings).passed
