@@ -8,8 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from typing import Any
 
 from governance_pipeline.errors import BadInput
@@ -25,6 +24,7 @@ from governance_pipeline.evaluation.suites import (
     Scorer,
     WithinLatency,
 )
+from llmscope.named_functions import imported_function
 
 
 async def score_answer(scorer: Scorer, case: Case, answer: str) -> float:
@@ -41,7 +41,7 @@ async def score_answer(scorer: Scorer, case: Case, answer: str) -> float:
         return float(expected == given if isinstance(scorer, ExactMatch) else expected in given)
     if isinstance(scorer, JsonSchema):
         return float(_fulfils(answer, case.json_schema or scorer.json_schema or {}))
-    function = imported(scorer.function)
+    function = imported_function(scorer.function, refuse=BadInput)
     if isinstance(scorer, Judge):
         score = function(case.input, case.expected, answer)
     else:
@@ -59,7 +59,7 @@ def score_request(scorer: RequestScorer, request: Mapping[str, Any]) -> float | 
     if isinstance(scorer, Finished):
         return float(bool(request["is_success"]))
     if isinstance(scorer, CustomOfRequest):
-        score = imported(scorer.function)(dict(request))
+        score = imported_function(scorer.function, refuse=BadInput)(dict(request))
         return None if score is None else _checked(score, scorer.function)
     measured, most = (
         (request["latency_ms"], scorer.max_ms)
@@ -67,22 +67,6 @@ def score_request(scorer: RequestScorer, request: Mapping[str, Any]) -> float | 
         else (request["cost_usd"], scorer.max_usd)
     )
     return None if measured is None else float(float(measured) <= most)
-
-
-def imported(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names.
-
-    Raises:
-        BadInput: it cannot be imported, or cannot be called.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as exc:
-        raise BadInput(f"the function {name!r} cannot be imported: {exc}") from exc
-    if not callable(function):
-        raise BadInput(f"{name!r} is a {type(function).__name__}, which cannot be called")
-    return function  # type: ignore[no-any-return]
 
 
 def _fulfils(answer: str, schema: dict[str, Any]) -> bool:

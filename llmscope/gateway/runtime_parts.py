@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 from llmscope.errors import ConfigurationError
@@ -62,6 +61,7 @@ from llmscope.gateway.stages import (
     Router,
     Target,
 )
+from llmscope.named_functions import checked_callable, imported_function
 
 Functions = Mapping[str, Callable[..., Any]]
 """What a file may name, by name."""
@@ -73,22 +73,15 @@ def function_of(name: str, functions: Functions) -> Callable[..., Any]:
     Raises:
         ConfigurationError: there is none, or it cannot be called.
     """
-    found = functions.get(name)
-    if found is None:
-        module, colon, attribute = name.partition(":")
-        if not colon:
-            given = ", ".join(sorted(functions)) or "none"
-            raise ConfigurationError(
-                f"no function is named {name!r} (given to load_runtime: {given}); "
-                "write package.module:function for one that can be imported"
-            )
-        try:
-            found = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as exc:
-            raise ConfigurationError(f"the function {name!r} cannot be imported: {exc}") from exc
-    if not callable(found):
-        raise ConfigurationError(f"{name!r} is a {type(found).__name__}, which cannot be called")
-    return found
+    if name in functions:
+        return checked_callable(name, functions[name], refuse=ConfigurationError)
+    if ":" not in name:
+        given = ", ".join(sorted(functions)) or "none"
+        raise ConfigurationError(
+            f"no function is named {name!r} (given to load_runtime: {given}); "
+            "write package.module:function for one that can be imported"
+        )
+    return imported_function(name, refuse=ConfigurationError)
 
 
 def provider_of(name: str, section: ProviderSection) -> ProviderBase:

@@ -11,10 +11,9 @@ import pytest
 import llmscope
 from governance_pipeline import ask_files
 from llmscope import GuardBlocked, LLMRequestContext, ProviderResponse, load_runtime, use_runtime
-from llmscope.gateway import policies, provider
-from llmscope.gateway.runtime import Runtime
 from policy_runtime import PolicyRuntime
 from tests.llmscope.scripted import ScriptedError, ScriptedProvider, events
+from tests.registries import restored_registries
 
 GOOD = ProviderResponse("good", 1000, 100, "stop")
 POOR = ProviderResponse("poor", 1000, 100, "stop")
@@ -51,14 +50,8 @@ RUNTIME = {
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    routes, providers = dict(policies._ROUTE_POLICIES), dict(provider._registry)
-    use_runtime(Runtime())
-    yield
-    use_runtime(None)
-    policies._ROUTE_POLICIES.clear()
-    policies._ROUTE_POLICIES.update(routes)
-    provider._registry.clear()
-    provider._registry.update(providers)
+    with restored_registries():
+        yield
 
 
 async def test_every_kind_of_call_is_counted_and_billed_once(tmp_path: Path) -> None:

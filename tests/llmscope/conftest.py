@@ -7,22 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.gateway import cost_model, policies, provider, telemetry
-from llmscope.gateway.runtime import Runtime, use_runtime
+from llmscope.gateway import telemetry
+from tests.registries import restored_registries
 
 
 @pytest.fixture(autouse=True)
 def _restored_registries() -> Iterator[None]:
-    registries = (provider._registry, policies._ROUTE_POLICIES)
-    before = [dict(registry) for registry in registries]
-    prices = list(cost_model._registered)
-    use_runtime(Runtime())
-    yield
-    use_runtime(None)
-    cost_model._registered[:] = prices
-    for registry, content in zip(registries, before, strict=True):
-        registry.clear()
-        registry.update(content)
+    with restored_registries():
+        yield
 
 
 @pytest.fixture

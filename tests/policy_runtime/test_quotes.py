@@ -11,10 +11,10 @@ import pytest
 
 import llmscope
 from llmscope import ProviderResponse, RoutePolicy, load_runtime, use_runtime
-from llmscope.gateway import cost_model, policies, provider
-from llmscope.gateway.runtime import Runtime
+from llmscope.gateway import cost_model
 from policy_runtime import PolicyRuntime
 from tests.llmscope.scripted import ScriptedProvider, events
+from tests.registries import restored_registries
 
 # USD per million tokens in and out: gpt-4o-mini 0.15/0.60, gpt-4o 2.50/10; 1,000 tokens in, 500 out at most.
 MINI_USD = 0.00045
@@ -23,14 +23,8 @@ LARGE_USD = 0.0075
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    routes, providers = dict(policies._ROUTE_POLICIES), dict(provider._registry)
-    use_runtime(Runtime())
-    yield
-    use_runtime(None)
-    policies._ROUTE_POLICIES.clear()
-    policies._ROUTE_POLICIES.update(routes)
-    provider._registry.clear()
-    provider._registry.update(providers)
+    with restored_registries():
+        yield
 
 
 def reserved_on(tmp_path: Path, **route: Any) -> float:

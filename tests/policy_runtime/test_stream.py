@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import llmscope
-from llmscope import LLMRequestContext, ProviderResponse, RoutePolicy, use_runtime
-from llmscope.gateway import policies, provider, streaming
-from llmscope.gateway.runtime import Runtime
+from llmscope import LLMRequestContext, ProviderResponse, RoutePolicy
+from llmscope.gateway import streaming
 from policy_runtime import PolicyDenied, PolicyRuntime
 from tests.llmscope.scripted import StreamedProvider, events
+from tests.registries import restored_registries
 
 CONTEXT = LLMRequestContext(tenant_id="acme")
 PIECES = ["one ", "two ", "three ", "four"]
@@ -21,32 +21,28 @@ PIECES = ["one ", "two ", "three ", "four"]
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Iterator[PolicyRuntime]:
-    routes, providers = dict(policies._ROUTE_POLICIES), dict(provider._registry)
-    use_runtime(Runtime())
-    llmscope.register_provider(
-        "spelling",
-        StreamedProvider([*PIECES, ProviderResponse("".join(PIECES), 1000, 100, "stop")], name="spelling"),
-    )
-    llmscope.register_route("/r", RoutePolicy(500, 0, False, {"cheap": "gpt-4o-mini"}, "spelling"))
-    rule = {
-        "id": "day",
-        "primitive": "budget_threshold",
-        "period": "daily",
-        "limit_usd": 0.0007,
-        "action": "deny",
-    }
-    made = PolicyRuntime(
-        {"namespaces": {"default": {"rules": [rule]}}},
-        telemetry_path=tmp_path / "t.jsonl",
-        decisions_path=tmp_path / "d.jsonl",
-    )
-    yield made
-    made.close()
-    use_runtime(None)
-    policies._ROUTE_POLICIES.clear()
-    policies._ROUTE_POLICIES.update(routes)
-    provider._registry.clear()
-    provider._registry.update(providers)
+    with restored_registries():
+        llmscope.register_provider(
+            "spelling",
+            StreamedProvider(
+                [*PIECES, ProviderResponse("".join(PIECES), 1000, 100, "stop")], name="spelling"
+            ),
+        )
+        llmscope.register_route("/r", RoutePolicy(500, 0, False, {"cheap": "gpt-4o-mini"}, "spelling"))
+        rule = {
+            "id": "day",
+            "primitive": "budget_threshold",
+            "period": "daily",
+            "limit_usd": 0.0007,
+            "action": "deny",
+        }
+        made = PolicyRuntime(
+            {"namespaces": {"default": {"rules": [rule]}}},
+            telemetry_path=tmp_path / "t.jsonl",
+            decisions_path=tmp_path / "d.jsonl",
+        )
+        yield made
+        made.close()
 
 
 def window(gate: PolicyRuntime) -> tuple[float, float]:

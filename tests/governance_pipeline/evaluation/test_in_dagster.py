@@ -26,21 +26,17 @@ from governance_pipeline.evaluation.results import read_results
 from governance_pipeline.evaluation.suites import Production, load_evaluation
 from governance_pipeline.settings import Settings
 from llmscope import SystemClock
-from llmscope.gateway import policies, provider
 from tests.governance_pipeline.commands import run_command
 from tests.governance_pipeline.refresh_logs import append, settings_in, telemetry_line, write_ordinary_logs
+from tests.registries import restored_registries
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "evaluation"
 
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    routes, providers = dict(policies._ROUTE_POLICIES), dict(provider._registry)
-    yield
-    policies._ROUTE_POLICIES.clear()
-    policies._ROUTE_POLICIES.update(routes)
-    provider._registry.clear()
-    provider._registry.update(providers)
+    with restored_registries():
+        yield
 
 
 @pytest.fixture

@@ -16,9 +16,8 @@ from governance_pipeline.evaluation import regression, runs
 from governance_pipeline.evaluation.results import EvaluationLine, append_results, read_results
 from governance_pipeline.evaluation.suites import load_evaluation
 from llmscope import ProviderResponse, RoutePolicy, VirtualClock
-from llmscope.gateway import policies, provider
-from llmscope.gateway.runtime import Runtime, use_runtime
 from tests.llmscope.scripted import ScriptedError, ScriptedProvider, events
+from tests.registries import restored_registries
 
 SAMPLE = Path(__file__).parents[3] / "fixtures" / "evaluation" / "evaluation.yaml"
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -27,14 +26,8 @@ JUDGES = "tests.governance_pipeline.evaluation.judges"
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    routes, providers = dict(policies._ROUTE_POLICIES), dict(provider._registry)
-    use_runtime(Runtime())
-    yield
-    use_runtime(None)
-    policies._ROUTE_POLICIES.clear()
-    policies._ROUTE_POLICIES.update(routes)
-    provider._registry.clear()
-    provider._registry.update(providers)
+    with restored_registries():
+        yield
 
 
 def suite_in(folder: Path, answers: dict[str, str] | None, **section: Any) -> Path:
