@@ -92,7 +92,7 @@ class AdmissionLock:
         except BlockingIOError:
             self._thread_lock.release()
             return False
-        except BaseException:
+        except BaseException:  # raised again: other threads must not wait for a lock that nobody holds
             self._thread_lock.release()
             raise
         return True

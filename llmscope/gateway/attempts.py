@@ -221,7 +221,7 @@ async def attempt_until_open(
             record.add(name, model, started, CANCELLED)
             _settle(permit, CANCELLED, record)
             raise
-        except Exception as error:
+        except Exception as error:  # whatever an SDK raises: its provider says what it means
             category = record.add_failure(provider, model, started, error)
             _settle(permit, category, record)
             wait = None

@@ -110,7 +110,7 @@ async def call_llm(
         trace_id, span_id = span.ids()
         try:
             text = await pipeline.answer(call, _call_provider)
-        except BaseException as error:
+        except BaseException as error:  # every ending has its line; the error goes on to the caller
             envelope = call.error_envelope(error)
             span.fail(error, str(envelope.error_type))
             envelope.trace_id, envelope.span_id = trace_id, span_id

@@ -152,7 +152,7 @@ async def _first_good_answer(call: Call, ask: Ask) -> Answer:
                     max_output_tokens=call.max_output_tokens,
                     retry_attempts=call.retry_attempts,
                 )
-            except Exception as error:
+            except Exception as error:  # whatever an SDK raises; without a fallback it goes on
                 if call.falls_back(error):
                     continue
                 if call.answers:

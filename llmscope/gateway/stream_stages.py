@@ -186,7 +186,7 @@ async def _from_provider(call: Call, received: Received) -> Pieces:
                 break
             piece = await _next_piece(call, received, items)
         error_type = None
-    except Exception as error:
+    except Exception as error:  # noted and raised again: whatever an SDK raises
         error_type = category_of(call.provider, error)
         raise
     finally:
@@ -206,7 +206,7 @@ async def _opened(call: Call, received: Received) -> tuple[AsyncIterator[StreamI
         try:
             while not received.pieces and not received.is_whole:
                 await _next_piece(call, received, items)
-        except BaseException:
+        except BaseException:  # raised again: the connection is closed however it ends
             if received.input_usage is not None:  # whatever the error says: the model has read the prompt
                 call.record.may_be_billed = True
             await _close(call, items)
@@ -220,7 +220,7 @@ async def _opened(call: Call, received: Received) -> tuple[AsyncIterator[StreamI
             return await attempt_until_open(
                 call.record, call.provider, call.target.model, call.retry_attempts, once
             )
-        except Exception as error:
+        except Exception as error:  # whatever an SDK raises; without a fallback it goes on
             if not call.falls_back(error):
                 raise
 

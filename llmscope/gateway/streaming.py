@@ -83,7 +83,7 @@ async def stream_llm(
     await stream._begin()
     try:
         yield stream
-    except BaseException as error:
+    except BaseException as error:  # every ending has its line; the error goes on to the caller
         await stream._leave(error)
         raise
     await stream._leave(None)
