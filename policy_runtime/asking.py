@@ -5,13 +5,15 @@ What does not belong here: what comes out (`verdict`, `decision_record`).
 
 from __future__ import annotations
 
+import operator
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from llmscope.context import LLMRequestContext
 from llmscope.gateway.tokens import estimate_tokens
+from llmscope.telemetry_line import text_of
 from llmscope.timestamps import MICROS
 from policy_runtime.labels import Labels, labels_for
 
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 
 # A random hex digit with its two highest bits made 10, as RFC 9562 marks its variant.
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+# Readers reject lines of 1 MiB, and a record repeats labels under every rule that counts by them.
+MOST_LABEL_CHARACTERS = 1000
+# At the dearest price there is, 1,000 USD per million, the money of both still fits a line.
+MOST_TOKENS = 10**11
+_PLAIN = frozenset({str, type(None)})
+_TEXT_NAMES = (
+    "tenant_id", "caller_id", "use_case", "feature_id", "experiment_id", "route_name", "budget_namespace",
+    "model_tier", "model", "request_id",
+)  # fmt: skip
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -49,30 +60,75 @@ def ask_of(
     """Check what a caller put to the gate.
 
     Raises:
-        ValueError: neither prompt nor tokens_in, impossible numbers, or a reservation longer than the
-            policy's longest window.
+        ValueError: neither prompt nor tokens_in, impossible numbers or labels, or a reservation longer than
+            the policy's longest window.
     """
     if tokens_in is None:
-        if prompt is None:
-            raise ValueError("the gate needs the prompt, or tokens_in, to estimate a request's cost")
+        if not isinstance(prompt, str):
+            what = "" if prompt is None else f"; prompt is {type(prompt).__name__}, not text"
+            raise ValueError(f"the gate needs the prompt, or tokens_in, to estimate a request's cost{what}")
         tokens_in = estimate_tokens(prompt)
-    if tokens_in < 0 or (max_output_tokens is not None and max_output_tokens < 1):
-        raise ValueError(f"tokens_in {tokens_in} and max_output_tokens {max_output_tokens} must be positive")
+    elif type(tokens_in) is not int or not 0 <= tokens_in <= MOST_TOKENS:
+        tokens_in = whole_tokens("tokens_in", tokens_in)
+    if max_output_tokens is not None:
+        max_output_tokens = whole_tokens("max_output_tokens", max_output_tokens, at_least=1)
     context = context or LLMRequestContext()
-    labels = labels_for(
-        context.tenant_id,
-        context.caller_id,
-        context.use_case,
-        context.feature_id,
-        context.experiment_id,
-        route_name,
-        context.budget_namespace,
-    )
+    texts: tuple[str | None, ...] = (
+        context.tenant_id, context.caller_id, context.use_case, context.feature_id, context.experiment_id,
+        route_name, context.budget_namespace, model_tier, model, request_id,
+    )  # fmt: skip
+    if (
+        not _PLAIN.issuperset(map(type, texts))
+        or len(said := "".join(filter(None, texts))) > MOST_LABEL_CHARACTERS
+        or not said.isascii()
+    ):
+        texts = tuple(map(_label, _TEXT_NAMES, texts))
+    labels = labels_for(*texts[:7])
+    tier, model, request_id = texts[7:]
     ttl_us = policy.ttl_us
     if ttl_seconds is not None:
         check_ttl(policy, ttl_seconds)
         ttl_us = round(ttl_seconds * MICROS)
-    return Ask(labels, model_tier, model, tokens_in, max_output_tokens, request_id, ttl_us)
+    return Ask(labels, tier or "", model or None, tokens_in, max_output_tokens, request_id or None, ttl_us)
+
+
+def whole_tokens(name: str, count: Any, *, at_least: int = 0) -> int:
+    """A count of tokens as an int, whichever type of whole number it is.
+
+    Raises:
+        ValueError: it is no whole number, or none that a request can have.
+    """
+    try:
+        whole = None if isinstance(count, (bool, str, bytes)) else int(count)
+    except (TypeError, ValueError, OverflowError):
+        whole = None
+    if whole is None or whole != count or not at_least <= whole <= MOST_TOKENS:
+        raise ValueError(f"{name} is {count!r}; it is a whole number from {at_least} to {MOST_TOKENS:,}")
+    return whole
+
+
+def _label(name: str, value: Any) -> str | None:
+    """A text as readers of the logs will find it.
+
+    Raises:
+        ValueError: no line could carry it.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        label = str.__str__(value)  # of an enumeration's member its value
+    else:
+        try:
+            label = text_of(value if isinstance(value, bool) else operator.index(value)) or ""
+        except TypeError:
+            raise ValueError(f"{name} is {value!r:.80}, a {type(value).__name__}; it must be text") from None
+    if len(label) > MOST_LABEL_CHARACTERS:
+        raise ValueError(f"{name} has {len(label):,} characters, of at most {MOST_LABEL_CHARACTERS:,}")
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is {label!r}, which is no Unicode text") from None
+    return label
 
 
 def new_request_id() -> str:
