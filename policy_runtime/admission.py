@@ -153,7 +153,7 @@ class Admission:
 
         Raises:
             AlreadySettled: it was settled before.
-            ValueError: neither a cost nor both token counts.
+            ValueError: neither a cost nor both token counts, or numbers that no call has.
         """
         request_id = self.request_id
         if self._settled:

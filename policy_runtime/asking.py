@@ -82,7 +82,7 @@ def ask_of(
         or len(said := "".join(filter(None, texts))) > MOST_LABEL_CHARACTERS
         or not said.isascii()
     ):
-        texts = tuple(map(_label, _TEXT_NAMES, texts))
+        texts = tuple(map(readable_text, _TEXT_NAMES, texts))
     labels = labels_for(*texts[:7])
     tier, model, request_id = texts[7:]
     ttl_us = policy.ttl_us
@@ -107,7 +107,7 @@ def whole_tokens(name: str, count: Any, *, at_least: int = 0) -> int:
     return whole
 
 
-def _label(name: str, value: Any) -> str | None:
+def readable_text(name: str, value: Any) -> str | None:
     """A text as readers of the logs will find it.
 
     Raises:

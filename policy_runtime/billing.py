@@ -8,12 +8,16 @@ What does not belong here: when a line is written (`admission`), what it settles
 
 from __future__ import annotations
 
+import contextlib
+import math
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmscope.context import LLMRequestContext
 from llmscope.gateway.cost_model import price_book
 from llmscope.money import MAX_USD, to_nano
+from policy_runtime.asking import readable_text, whole_tokens
 from policy_runtime.quotes import price_of
 
 if TYPE_CHECKING:
@@ -61,19 +65,21 @@ def bill_line(
         cache_write_tokens: how many of `tokens_in` the provider put into its cache.
 
     Raises:
-        ValueError: neither a cost nor both token counts, or a cost that no call has.
+        ValueError: neither a cost nor both token counts, or numbers that no call has: a line with them would
+            be a reject, and the money nowhere.
     """
     from llmscope.envelope import CostSource  # noqa: PLC0415
     from llmscope.gateway.telemetry import usage_line  # noqa: PLC0415
 
     cost_nano: int | None
     source = CostSource.ESTIMATED_PROVIDER_API
-    model = model or admitted.model
+    tokens_in, tokens_out = _tokens("tokens_in", tokens_in), _tokens("tokens_out", tokens_out)
+    cache_read_tokens = _tokens("cache_read_tokens", cache_read_tokens)
+    cache_write_tokens = _tokens("cache_write_tokens", cache_write_tokens)
+    model = readable_text("model", model) or admitted.model
     rate = price_of(model)
     if cost_usd is not None:
-        if not 0 <= cost_usd < MAX_USD:
-            raise ValueError(f"cost_usd is {cost_usd}; a bill is 0 or more and below a billion dollars")
-        cost_nano = to_nano(cost_usd)
+        cost_nano = to_nano(_amount(cost_usd))
     elif tokens_in is not None and tokens_out is not None:
         source = CostSource.ESTIMATED_LOCAL_SNAPSHOT
         cost_nano = None
@@ -100,6 +106,27 @@ def bill_line(
         cache_write_tokens=cache_write_tokens,
         timestamp=now,
     )
+
+
+def _tokens(name: str, count: Any) -> int | None:
+    return None if count is None else whole_tokens(name, count)
+
+
+def _amount(cost_usd: Any) -> float | Decimal:
+    """`cost_usd` as a number that money is made of, whichever type of number it is.
+
+    Raises:
+        ValueError: no call costs that.
+    """
+    amount: float | Decimal = math.nan
+    if isinstance(cost_usd, Decimal):
+        amount = cost_usd if cost_usd.is_finite() else math.nan
+    elif not isinstance(cost_usd, (bool, str, bytes)):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            amount = float(cost_usd)
+    if not 0 <= amount < MAX_USD:
+        raise ValueError(f"cost_usd is {cost_usd!r:.80}; a bill is 0 or more and below a billion dollars")
+    return amount
 
 
 def failure_line(admitted: AdmittedCall, error: BaseException, now: datetime, latency_ms: float) -> bytes:
