@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Model = TypeVar("Model", bound="BaseModel")
+
+# How pydantic marks that it is the key of a mapping which is wrong, not its value.
+_OF_A_KEY = "[key]"
+_MOST_SHOWN = 80
+# More than any file that people write; a bomb of nine lines unfolds to a billion.
+_MOST_VALUES = 100_000
+# `050` is 40 and `1:30` is 90: YAML 1.1, chapter "int".
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MISREAD = re.compile(r"[-+]?0[0-9_]*[1-9][0-9_]*|[-+]?[0-9_]+(:[0-9_.]+)+")
+_WITH_EXPONENT = re.compile(r"[-+]?[0-9_.]+[eE][-+]?[0-9]+")
+# What PyYAML raises besides its own errors: a number of 5,000 digits, the 45th of a month, `!!bool maybe`.
+_UNREADABLE_VALUE = (ValueError, KeyError, AttributeError, TypeError, OverflowError)
 
 Refusal = Callable[[str], Exception]
 """Makes the error to raise from a message; usually an exception class."""
@@ -75,10 +88,20 @@ class StrictYaml:
             )
             if is_here:
                 data = data[part]
-            elif index + 1 < len(loc):
+            elif index + 1 < len(loc) or part == _OF_A_KEY or not isinstance(data, (dict, list)):
                 continue
             location.append(part)
         return tuple(location)
+
+    def mistakes(self, errors: Iterable[Any]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+        """Each of pydantic's errors with its location in the file, one per location: of a union every branch
+        complains."""
+        seen = set()
+        for error in errors:
+            location = self.location_of(error["loc"])
+            if location not in seen:
+                seen.add(location)
+                yield error, location
 
 
 def known_keys(schema: dict[str, Any], file: StrictYaml, location: Sequence[Any]) -> list[str]:
@@ -130,13 +153,15 @@ def parse_strict_yaml(
             return StrictYaml({}, yaml.MappingNode("", [], yaml.Mark(source, 0, 0, 0, "", 0)), source)
         if root is None:
             raise refuse(f"{source}: the file is empty; {kind}")
-        _refuse_duplicate_keys(root, source, refuse)
-        data = yaml.safe_load(text)
+        _Nodes(source, refuse).unfolded(root)
+        data = _values_of(text, source, refuse)
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise refuse(f"{source}:{line}: not valid YAML: {exc.problem or exc.context}") from exc
     except yaml.YAMLError as exc:
         raise refuse(f"{source}: not valid YAML: {exc}") from exc
+    except RecursionError as exc:
+        raise refuse(f"{source}: nested too deeply: {kind}") from exc
     if not isinstance(data, dict):
         raise refuse(f"{source}:1: {kind}, found {type(data).__name__}")
     return StrictYaml(data, root, source)
@@ -182,10 +207,9 @@ def validated(
     except ValidationError as exc:
         schema = model.model_json_schema()
         mistakes = []
-        for error in exc.errors():
-            location = file.location_of(error["loc"])
+        for error, location in file.mistakes(exc.errors()):
             place = told_place(location) if told_place is not None else ""
-            fix = fix_of(error, _told_key(location), known_keys(schema, file, location[:-1]))
+            fix = fix_of(error, told_key(location), known_keys(schema, file, location[:-1]))
             mistakes.append(f"{file.source}:{file.line_of(location)}{place}: {fix}")
         raise refuse("\n".join(mistakes)) from exc
 
@@ -204,27 +228,41 @@ def fix_of(error: Any, key: str, possible: Sequence[str]) -> str:
         )
     if kind == "missing":
         return f"`{key}` is missing: add it."
+    shown = _shown(found)
+    if error["loc"] and error["loc"][-1] == _OF_A_KEY:
+        return f"the key {shown} must be text: put quotes around it."
     if kind == "literal_error":
         choices = [choice.strip(" '") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return _sentences(
-            f"{key}: found {found!r}.",
+            f"{key}: found {shown}.",
             suggestion(str(found), choices),
             f"Write one of: {', '.join(choices)}.",
         )
     if kind == "value_error":
         return f"{error['ctx']['error']}"
     if kind == "string_type":
-        return f"{key}: found {found!r}; it must be text, put quotes around it."
+        return f"{key}: found {shown}; it must be text, put quotes around it."
+    if kind in ("tuple_type", "list_type"):
+        return f"{key}: found {shown}; it must be a list, as in [a, b]."
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return f"{key}: found {shown}; it must be a mapping, as in {{a: b}}."
     if kind in ("float_type", "int_type") and isinstance(found, str):
-        return f"{key}: found the text {found!r}; write the number without quotes."
+        if _WITH_EXPONENT.fullmatch(found):
+            return f"{key}: found {shown}, which YAML takes for text; write the number out, without exponent."
+        return f"{key}: found the text {shown}; write the number without quotes."
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{key}: found {found!r}; {message}."
+    return f"{key}: found {shown}; {message}."
 
 
-def _told_key(location: tuple[Any, ...]) -> str:
+def _shown(found: Any) -> str:
+    text = repr(found)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def told_key(location: tuple[Any, ...]) -> str:
     """A key as a person finds it: `kinds[0]` for the first item of a list."""
     if location and isinstance(location[-1], int):
-        return f"{_told_key(location[:-1])}[{location[-1]}]"
+        return f"{told_key(location[:-1])}[{location[-1]}]"
     return str(location[-1]) if location else ""
 
 
@@ -238,18 +276,66 @@ def suggestion(word: str, choices: Sequence[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else ""
 
 
-def _refuse_duplicate_keys(node: yaml.Node, source: str, refuse: Refusal) -> None:
-    if isinstance(node, yaml.MappingNode):
+def _values_of(text: str, source: str, refuse: Refusal) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except _UNREADABLE_VALUE as exc:
+        raise refuse(
+            f"{source}: not valid YAML: a value cannot be read as what it looks like: {exc}"
+        ) from exc
+
+
+class _Nodes:
+    """What is looked at before a file's values are: keys, aliases, numbers that are not what they seem."""
+
+    def __init__(self, source: str, refuse: Refusal) -> None:
+        self._source = source
+        self._refuse = refuse
+        self._sizes: dict[yaml.Node, int | None] = {}
+
+    def unfolded(self, node: yaml.Node) -> int:
+        """How many values the node holds, those behind aliases counted each time.
+
+        Raises:
+            Exception: a key stands twice or is no plain text, an alias holds itself, aliases unfold to more
+                than anybody wrote, or a number reads otherwise than a person would.
+        """
+        if node in self._sizes:
+            size = self._sizes[node]
+            if size is None:
+                raise self._refused(node, "the alias holds itself: write out what is meant")
+            return size
+        self._sizes[node] = None
+        size = 1
+        if isinstance(node, yaml.MappingNode):
+            self._look_at_keys(node)
+            size += sum(self.unfolded(key) + self.unfolded(value) for key, value in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            size += sum(self.unfolded(child) for child in node.value)
+        elif node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
+            raise self._refused(
+                node,
+                f"YAML reads {node.value} in base {60 if ':' in node.value else 8}: write the number without "
+                f"{'colons' if ':' in node.value else 'zeros before it'}, or text in quotes",
+            )
+        if size > _MOST_VALUES:
+            raise self._refused(node, f"its aliases unfold to more than {_MOST_VALUES:,} values")
+        self._sizes[node] = size
+        return size
+
+    def _look_at_keys(self, node: yaml.MappingNode) -> None:
         seen: dict[str, int] = {}
-        for key, value in node.value:
+        for key, _ in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._refused(key, "a key is one word or text, not a list or a mapping")
             if key.value in seen:
-                raise refuse(
-                    f"{source}:{line}: the key {key.value!r} stands twice (first on line {seen[key.value]}): "
-                    "merge or rename one of them"
+                raise self._refused(
+                    key,
+                    f"the key {key.value!r} stands twice (first on line {seen[key.value]}): "
+                    "merge or rename one of them",
                 )
             seen[key.value] = line
-            _refuse_duplicate_keys(value, source, refuse)
-    elif isinstance(node, yaml.SequenceNode):
-        for child in node.value:
-            _refuse_duplicate_keys(child, source, refuse)
+
+    def _refused(self, node: yaml.Node, why: str) -> Exception:
+        return self._refuse(f"{self._source}:{node.start_mark.line + 1}: {why}")

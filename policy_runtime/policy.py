@@ -7,10 +7,10 @@ refused. What does not belong here: reading files (`policy_file`) and judging re
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llmscope.money import to_nano
 from policy_runtime.windows import HOUR_US, LONGEST_CALENDAR_US, PERIOD_US, longest_bucket_us
@@ -21,7 +21,17 @@ Usd = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 Factor = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, Field(strict=True, min_length=1)]
+
+
+def _each_once(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    for item in items:
+        if items.count(item) > 1:
+            raise ValueError(f"{item!r} stands twice: name each once")
+    return items
+
+
 ScopeName = Literal["tenant_id", "caller_id", "feature_id", "experiment_id", "route_name"]
+Per = Annotated[tuple[ScopeName, ...], AfterValidator(_each_once)]
 Period = Literal["hourly", "daily", "weekly", "monthly"]
 
 
@@ -59,8 +69,10 @@ class BudgetThreshold(RuleBase):
     action: Literal["deny", "downgrade"]
     deny_reason: str = "budget_exceeded"
     downgrade_to_tier: Name = "cheap"
-    per: tuple[ScopeName, ...] = ()
-    alert_at: tuple[Annotated[float, Field(gt=0, le=1, strict=True)], ...] = ()
+    per: Per = ()
+    alert_at: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=1, strict=True)], ...], AfterValidator(_each_once)
+    ] = ()
 
     @property
     def window_kind(self) -> str:
@@ -111,7 +123,7 @@ class RateLimit(RuleBase):
     tokens_per_minute: Count | None = None
     requests_per_day: Count | None = None
     tokens_per_day: Count | None = None
-    per: tuple[ScopeName, ...] = ()
+    per: Per = ()
 
     @model_validator(mode="after")
     def _limits_something(self) -> RateLimit:
@@ -169,6 +181,14 @@ Rule = Annotated[
 ]
 
 
+class DuplicateRule(ValueError):
+    """Two rules of one namespace have the same id; `index` is the place of the second."""
+
+    def __init__(self, rule_id: str, index: int) -> None:
+        super().__init__(f"rule id {rule_id!r} stands twice in this namespace: rename one of them")
+        self.index = index
+
+
 class Namespace(_Strict):
     """The rules of one budget namespace, in the order of the file."""
 
@@ -177,9 +197,9 @@ class Namespace(_Strict):
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Namespace:
         seen: set[str] = set()
-        for rule in self.rules:
+        for index, rule in enumerate(self.rules):
             if rule.id in seen:
-                raise ValueError(f"rule id {rule.id!r} stands twice in this namespace: rename one of them")
+                raise DuplicateRule(rule.id, index)
             seen.add(rule.id)
         return self
 
@@ -202,7 +222,7 @@ class Policy(_Strict):
     def _zone_exists(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as exc:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as exc:  # OSError: `Europe` is a folder of zones
             raise ValueError(
                 f"no time zone is named {name!r}; use an IANA name such as Europe/Berlin"
             ) from exc

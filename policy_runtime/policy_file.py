@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from llmscope.strict_yaml import StrictYaml, fix_of, parse_strict_yaml, suggestion
+from llmscope.strict_yaml import StrictYaml, fix_of, parse_strict_yaml, suggestion, told_key
 from policy_runtime.errors import PolicyFileError
 from policy_runtime.policy import (
     BudgetThreshold,
     CostAnomaly,
+    DuplicateRule,
     ModelAllowlist,
     Policy,
     RateLimit,
@@ -82,7 +83,7 @@ def parse_policy(text: str, source: str, path: Path | None = None) -> LoadedPoli
     try:
         policy = Policy.model_validate(file.data)
     except ValidationError as exc:
-        mistakes = [_explain(error, file) for error in exc.errors()]
+        mistakes = [_explain(error, location, file) for error, location in file.mistakes(exc.errors())]
         raise PolicyFileError("\n".join(mistakes)) from exc
     _refuse_unknown_tiers(policy, file)
     return LoadedPolicy(policy, text, _hash(text), source, path)
@@ -117,9 +118,11 @@ def _refuse_unknown_tiers(policy: Policy, file: StrictYaml) -> None:
                 )
 
 
-def _explain(error: Any, file: StrictYaml) -> str:
+def _explain(error: Any, location: tuple[Any, ...], file: StrictYaml) -> str:
     """One validation error as: file:line: namespace, rule: key: what was found, and the fix."""
-    location = file.location_of(error["loc"])
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, DuplicateRule):
+        location = (*location, "rules", cause.index, "id")
     place = [f"{file.source}:{file.line_of(location)}"]
     if len(location) > 1 and location[0] == "namespaces":
         place.append(f"namespace {location[1]!r}")
@@ -128,8 +131,7 @@ def _explain(error: Any, file: StrictYaml) -> str:
         rule = file.at(location[:4])
         rule_id = rule.get("id") if isinstance(rule, dict) else None
         place.append(f"rule {rule_id!r}" if rule_id else f"rule number {location[3] + 1}")
-    key = str(location[-1]) if location else ""
-    return f"{', '.join(place)}: {_fix(error, key, rule)}"
+    return f"{', '.join(place)}: {_fix(error, told_key(location), rule)}"
 
 
 def _fix(error: Any, key: str, rule: Any) -> str:
@@ -138,7 +140,8 @@ def _fix(error: Any, key: str, rule: Any) -> str:
         tag = found.get("primitive") if isinstance(found, dict) else None
         known = sorted(_PRIMITIVES)
         said = f"unknown primitive {tag!r}" if tag else "a rule needs `primitive`"
-        return f"{said}. {suggestion(str(tag), known)} Primitives: {', '.join(known)}."
+        close = suggestion(str(tag), known)
+        return f"{said}. {close}{' ' if close else ''}Primitives: {', '.join(known)}."
     model: Any = Policy
     if isinstance(rule, dict):
         model = _PRIMITIVES.get(rule.get("primitive", ""), Policy)

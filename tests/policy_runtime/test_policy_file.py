@@ -109,3 +109,74 @@ def test_the_schema_names_every_primitive() -> None:
     text = str(policy_json_schema())
     for primitive in ("budget_threshold", "route_preference", "cost_anomaly", "rate_limit", "token_limit"):
         assert primitive in text
+
+
+NINES = "9" * 5000
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{key}: &{key} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, key in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("namespaces: &all\n  default: *all\n", "policy.yaml:1: the alias holds itself"),
+        ("namespaces: " + "[" * 5000 + "]" * 5000, "policy.yaml: nested too deeply"),
+        (BOMB + "namespaces: {}\n", "policy.yaml:6: its aliases unfold to more than 100,000 values"),
+        ("? [a, b]\n: 1\nnamespaces: {}\n", "policy.yaml:1: a key is one word or text"),
+        (f"namespaces: {{}}\nmax_scopes: {NINES}\n", "policy.yaml: not valid YAML: a value cannot be read"),
+        ("version: 2024-13-45\nnamespaces: {}\n", "policy.yaml: not valid YAML: a value cannot be read"),
+        ("version: !!bool maybe\nnamespaces: {}\n", "policy.yaml: not valid YAML: a value cannot be read"),
+        ("version: !!timestamp now\nnamespaces: {}\n", "policy.yaml: not valid YAML: a value cannot be read"),
+        ("namespaces: {}\ntimezone: Europe\n", "policy.yaml:2: no time zone is named 'Europe'"),
+    ],
+    ids=["alias", "depth", "bomb", "key", "digits", "date", "bool", "timestamp", "folder"],
+)
+def test_a_file_made_to_break_its_reader_is_refused_like_any_other(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    """A running gate reads the file when it changes: what is not refused would end or stop its callers."""
+    with pytest.raises(PolicyFileError) as refused:
+        load_policy(write(tmp_path, text))
+    assert expected in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (rule(BUDGET.replace("limit_usd: 1", "limit_usd: 050")), "policy.yaml:7: YAML reads 050 in base 8"),
+        (rule(BUDGET.replace("limit_usd: 1", "limit_usd: 1:30")), "policy.yaml:7: YAML reads 1:30 in base 60"),
+        (rule(BUDGET.replace("limit_usd: 1", "limit_usd: 1e3")), "found '1e3', which YAML takes for text"),
+        (rule(BUDGET) + "        per: [tenant_id, tenant_id]\n", "policy.yaml:9, namespace 'team', rule 'cap': "
+         "'tenant_id' stands twice"),
+        (rule(BUDGET) + "        alert_at: [0.5, 0.9, 0.5]\n", "0.5 stands twice"),
+        (rule(BUDGET) + "        per: tenant_id\n", "per: found 'tenant_id'; it must be a list"),
+        (rule(BUDGET) + "        alert_at: [0.5, 2]\n", "alert_at[1]: found 2"),
+        (rule(BUDGET) + "      - id: cap\n" + BUDGET, "policy.yaml:9, namespace 'team', rule 'cap': rule id 'cap'"),
+        ("namespaces:\n  default:\n", "default: found None; it must be a mapping"),
+        ("namespaces:\n  default:\n    rules:\n", "rules: found None; it must be a list"),
+        ("namespaces: {1: {rules: []}}\n", "the key 1 must be text: put quotes around it"),
+        ("namespaces: {}\nversion: 2024-01-01\n", "policy.yaml:2: version: found datetime.date(2024, 1, 1); it must be text"),
+    ],
+)  # fmt: skip
+def test_what_reads_otherwise_than_a_person_would_is_told_in_a_persons_words(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(PolicyFileError) as refused:
+        load_policy(write(tmp_path, text))
+    assert expected in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_anchors_and_merges_that_unfold_to_little_are_fine(tmp_path: Path) -> None:
+    text = (
+        "namespaces:\n  default:\n    rules:\n      - &cap\n        id: cap\n"
+        + BUDGET
+        + "      - {<<: *cap, id: cup}\n"
+    )
+    assert [rule.id for rule in load_policy(write(tmp_path, text)).policy.namespaces["default"].rules] == [
+        "cap",
+        "cup",
+    ]
