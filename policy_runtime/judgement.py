@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from llmscope.money import NANO_PER_USD
+from policy_runtime.books import BudgetBook
 from policy_runtime.decision_record import RuleOutcome
 from policy_runtime.meters import Meter, Scope, TooManyScopes
 from policy_runtime.quotes import Quote, quote
@@ -25,7 +26,7 @@ from policy_runtime.windows import RollingWindow
 
 if TYPE_CHECKING:
     from policy_runtime.asking import Ask
-    from policy_runtime.books import AnomalyBook, Book, BudgetBook, RateBook
+    from policy_runtime.books import AnomalyBook, Book, RateBook
     from policy_runtime.ledger import Ledger
     from policy_runtime.policy import (
         BudgetThreshold,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _FULL = float("inf")
 
 
-class Watermark(NamedTuple):
+class Watermark(msgspec.Struct, frozen=True, gc=False):
     """A budget's numbers at a decision, in nano-USD."""
 
     spent_nano: int
@@ -70,8 +71,8 @@ class Judgement(msgspec.Struct, gc=False):
         decision: `allow`, `downgrade` or `deny`.
         rule: the one that is named for it, None when none is.
         watermark: of the budget named, else of the budget nearest its limit.
-        readings: what was spent and reserved in the budgets that could be read, by their place in the
-            file; `fullest` of them is the one nearest its limit, of which `fullness` is in use.
+        fullest: of the budgets that could be read, the one nearest its limit, with its meter and what was
+            spent; `fullness` of it is in use.
     """
 
     ask: Ask
@@ -85,9 +86,8 @@ class Judgement(msgspec.Struct, gc=False):
     rule: Rule | None = None
     watermark: Watermark | None = None
     retry_after_seconds: float | None = None
-    crossings: list[Crossing] = msgspec.field(default_factory=list)
-    readings: dict[int, _Reading] = msgspec.field(default_factory=dict)
-    fullest: int = -1
+    crossings: tuple[Crossing, ...] = ()
+    fullest: _Reading | None = None
     fullness: float = -1.0
     unreadable: str | None = None
 
@@ -110,25 +110,25 @@ def judge(policy: Policy, ledger: Ledger, ask: Ask, now_us: int, unreadable: str
             outcomes[book.index] = _downgrade(judgement, book, policy, ledger)
     effective, everything_is_well = judgement.effective, True
     for book in books:
-        if not book.downgrades:
-            outcomes[book.index] = _JUDGES[book.primitive](judgement, book, effective, ledger)
-        if outcomes[book.index].outcome not in _NOTHING_TO_DO:
+        if book.downgrades:
+            kind = outcomes[book.index].outcome
+        else:
+            outcome = outcomes[book.index] = _JUDGES[book.primitive](judgement, book, effective, ledger)
+            kind = outcome.outcome
+        if kind != "allow" and kind != "not_applicable":  # noqa: PLR1714  a set takes thrice as long
             everything_is_well = False
-    decisive = judgement.fullest
-    if not everything_is_well:
-        decisive = _conclude(judgement, books)
+    named = None if everything_is_well else _conclude(judgement, books)
     if namespace is not None and charged != namespace and policy.refuses(namespace):
         judgement.decision, judgement.reason, judgement.rule = "deny", "unknown_namespace", None
-        judgement.retry_after_seconds, decisive = None, judgement.fullest
-    reading = judgement.readings.get(decisive) or judgement.readings.get(judgement.fullest)
+        judgement.retry_after_seconds, named = None, None
+    reading = judgement.fullest if named is None else _reading(judgement, named) or judgement.fullest
     if reading is not None:
         judgement.watermark = _watermark(reading, now_us)
     return judgement
 
 
-def _conclude(judgement: Judgement, books: tuple[Book, ...]) -> int:
-    """What follows from the outcomes of the enforced rules; the place of the rule that is named for it,
-    else of the fullest budget."""
+def _conclude(judgement: Judgement, books: tuple[Book, ...]) -> Book | None:
+    """What follows from the outcomes of the enforced rules; the rule that is named for it."""
     denials: list[Book] = []
     downgrades: list[Book] = []
     alerts: list[Book] = []
@@ -147,12 +147,11 @@ def _conclude(judgement: Judgement, books: tuple[Book, ...]) -> int:
     elif downgrades:
         judgement.decision = "downgrade"
     named = next(iter((*denials, *downgrades, *alerts)), None)
-    if named is None:
-        return judgement.fullest
-    outcome = judgement.outcomes[named.index]
-    judgement.rule = named.rule
-    judgement.reason = "rule_error" if outcome.outcome == "error" else str(outcome.reason)
-    return named.index
+    if named is not None:
+        outcome = judgement.outcomes[named.index]
+        judgement.rule = named.rule
+        judgement.reason = "rule_error" if outcome.outcome == "error" else str(outcome.reason)
+    return named
 
 
 def _downgrade(judgement: Judgement, book: Book, policy: Policy, ledger: Ledger) -> RuleOutcome:
@@ -194,12 +193,11 @@ def _budget(judgement: Judgement, book: BudgetBook, quoted: Quote, ledger: Ledge
             return _error(book, exc)
     spent, reserved, this = meter.window.total_at(now_us), meter.reserved, quoted.reserved_nano
     counted = spent + reserved
-    judgement.readings[book.index] = reading = book, meter, spent
     fullness = counted / limit if limit else _FULL
     if fullness > judgement.fullness:
-        judgement.fullness, judgement.fullest = fullness, book.index
+        judgement.fullness, judgement.fullest = fullness, (book, meter, spent)
     if book.alert_at:
-        _note_crossings(judgement, scope, reading, ledger)
+        _note_crossings(judgement, scope, (book, meter, spent), ledger)
     acts = spent >= limit or counted + this > limit
     outcome = RuleOutcome(
         policy_id=book.id,
@@ -226,7 +224,16 @@ def _note_crossings(judgement: Judgement, scope: Scope, reading: _Reading, ledge
         if spent >= fraction * book.limit_nano and ledger.alert_is_due(
             rule, scope, fraction, mark.window_start_us
         ):
-            judgement.crossings.append(Crossing(rule, scope, fraction, mark))
+            judgement.crossings += (Crossing(rule, scope, fraction, mark),)
+
+
+def _reading(judgement: Judgement, book: Book) -> _Reading | None:
+    """What was read of a budget, None of a rule that is none or whose scope has no meter."""
+    if not isinstance(book, BudgetBook):
+        return None
+    scope = book.scope(judgement.charged, judgement.ask.labels)  # type: ignore[arg-type]  # None has no books
+    meter = book.spending.by_scope.get(scope)
+    return None if meter is None else (book, meter, meter.window.total_at(judgement.now_us))
 
 
 def _watermark(reading: _Reading, now_us: int) -> Watermark:
@@ -307,18 +314,24 @@ def _anomaly(judgement: Judgement, book: AnomalyBook, quoted: Quote, ledger: Led
     if feature is None or book.feature_id not in (None, feature):
         return book.not_applicable
     samples, total = ledger.baseline(book.baseline_us, feature, quoted.tier)
-    outcome = _outcome(book, "allow")
-    outcome.samples = samples
     expected = quoted.expected_nano
     if expected is None or samples < book.min_samples:
-        outcome.outcome = "not_applicable"
+        outcome = _outcome(book, "not_applicable")
+        outcome.samples = samples
         outcome.reason = "no price" if expected is None else "too few samples"
         return outcome
     baseline = total / samples
     threshold = baseline * book.threshold_multiplier
-    outcome.baseline_usd = round(baseline) / NANO_PER_USD
-    outcome.estimated_cost_usd = expected / NANO_PER_USD
-    outcome.threshold_usd = round(threshold) / NANO_PER_USD
+    outcome = RuleOutcome(
+        policy_id=book.id,
+        primitive="cost_anomaly",
+        mode=book.mode,
+        outcome="allow",
+        baseline_usd=round(baseline) / NANO_PER_USD,
+        estimated_cost_usd=expected / NANO_PER_USD,
+        threshold_usd=round(threshold) / NANO_PER_USD,
+        samples=samples,
+    )
     if expected > threshold:
         outcome.outcome, outcome.reason = "alert", "cost_anomaly"
     elif judgement.unreadable is not None:
@@ -334,7 +347,6 @@ _JUDGES: dict[str, Callable[[Judgement, Any, Quote, Ledger], RuleOutcome]] = {
     "model_allowlist": _allowlist,
 }
 _UNJUDGED = RuleOutcome()
-_NOTHING_TO_DO = frozenset({"allow", "not_applicable"})
 
 
 def _outcome(book: Book, outcome: str) -> RuleOutcome:

@@ -79,24 +79,25 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
     dearest of the models that may answer does (see `_worst_case`). Without a price the recent mean of the
     route and namespace is reserved.
     """
-    labels = ask.labels
-    route_name = labels.route_name
+    route_name = ask.labels.route_name
     route = find_route_policy(route_name)
     bound = ask.max_output_tokens or (DEFAULT_MAX_OUTPUT_TOKENS if route is None else route.max_output_tokens)
     provider, model = _model_for(policy, ask, route, tier)
     rate = None if model is None else find_rate(model, None, provider)
     if rate is None:
-        recent = ledger.mean_cost_nano(route_name, labels.budget_namespace)
+        recent = ledger.mean_cost_nano(route_name, ask.labels.budget_namespace)
         return Quote(tier, provider, model, None, recent, bound, None)
+    tokens_in = ask.tokens_in
+    reserved = expected = rate.cost_nano(tokens_in, bound)
     observed = ledger.mean_output_tokens(route_name, model)
-    reserved = rate.cost_nano(ask.tokens_in, bound)
-    expected = reserved
-    if observed is not None and round(observed) < bound:
-        expected = rate.cost_nano(ask.tokens_in, round(observed))
+    if observed is not None:
+        tokens_out = round(observed)
+        if tokens_out < bound:
+            expected = rate.cost_nano(tokens_in, tokens_out)
     if policy.reserve == "expected":
         reserved = expected
     elif route is not None and ask.model is None and (route.fallbacks or route.candidates):
-        reserved = _worst_case(route, tier, reserved, ask.tokens_in, bound)
+        reserved = _worst_case(route, tier, reserved, tokens_in, bound)
     return Quote(tier, provider or rate.provider, model, expected, reserved, bound, rate.price_version)
 
 

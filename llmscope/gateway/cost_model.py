@@ -64,11 +64,11 @@ class PriceBook:
         day = _FIRST_DAY + int(time.time() // _SECONDS_PER_DAY) if at is None else _utc_ordinal(at)
         key = (model, provider, day)
         known = self._known
-        if key in known:
-            return known[key]
-        if len(known) >= _MOST_REMEMBERED:
-            known.clear()
-        rate = known[key] = self._look_up(model, date.fromordinal(day), provider)
+        rate = known.get(key)
+        if rate is None and key not in known:
+            if len(known) >= _MOST_REMEMBERED:
+                known.clear()
+            rate = known[key] = self._look_up(model, date.fromordinal(day), provider)
         return rate
 
     def pricing(self, day: date) -> dict[str, Rate]:

@@ -16,6 +16,7 @@ TOKENS_PER_MILLION = 1_000_000
 # most 9 decimals, so sums of tokens × price are exact integers until the one rounding at the end.
 _FEMTO_PER_USD_PER_MTOK = 1_000_000_000
 _FEMTO_PER_NANO = 1_000_000
+_HALF_A_NANO = _FEMTO_PER_NANO // 2
 PRICE_DECIMALS = 9
 
 
@@ -81,18 +82,17 @@ class Rate:
                 f"cache_read_tokens={cache_read_tokens}, cache_write_tokens={cache_write_tokens}."
             )
         femto_in, femto_out, femto_read, femto_write = self._femto
-        for tier in self.tiers:
-            if tokens_in > tier.above_input_tokens:
-                femto_in, femto_out, femto_read, femto_write = femto_per_token(tier)
-        femto = (
-            plain * femto_in
-            + tokens_out * femto_out
-            + cache_read_tokens * femto_read
-            + cache_write_tokens * femto_write
-        )
+        if self.tiers:
+            for tier in self.tiers:
+                if tokens_in > tier.above_input_tokens:
+                    femto_in, femto_out, femto_read, femto_write = femto_per_token(tier)
+        femto = plain * femto_in + tokens_out * femto_out
+        if plain != tokens_in:
+            femto += cache_read_tokens * femto_read + cache_write_tokens * femto_write
         nano, rest = divmod(femto, _FEMTO_PER_NANO)
-        half = _FEMTO_PER_NANO // 2
-        return nano + (rest > half or (rest == half and nano % 2 == 1))
+        if rest < _HALF_A_NANO:
+            return nano
+        return nano + (rest > _HALF_A_NANO or nano % 2)
 
 
 def exact_price(amount: float | Decimal) -> Decimal:
