@@ -95,19 +95,21 @@ class LogWriter:
         """Append while the caller holds the lock that serialises all of this file's writers.
 
         Args:
-            seen: the file that the caller, under that lock, has just seen at the path, and a size at
-                which it ends in a newline: neither is looked at again.
+            seen: the file that the caller, under that lock, has just seen at the path, and its size, at
+                which it ends in a newline: neither is looked at before the line is written.
 
         Returns the line's byte offset; raises as `append` does, but never waits.
         """
         with self._thread_lock:
             try:
                 fd = self._fd
-                if fd is None or seen is None or seen[0] != self._identity:
-                    fd = self._current_descriptor()
-                else:
-                    self._clean_end = seen[1]
-                return self._write(fd, line)
+                if fd is None or seen is None or seen[0] != self._identity or len(line) >= MAX_LINE_BYTES:
+                    return self._write(self._current_descriptor(), line)
+                offset = self._write_at_end(fd, line + b"\n")
+                if offset != seen[1] and self._is_torn(fd, offset):
+                    # Somebody without the lock came between and got no further: ours is lost in theirs.
+                    offset = self._write(fd, line)
+                return offset
             except EventLogError:
                 raise
             except OSError as exc:
@@ -123,12 +125,11 @@ class LogWriter:
         Returns the line's byte offset.
         """
         if len(line) >= MAX_LINE_BYTES:
-            raise LineTooLong(f"{self.path}: a line of {len(line)} bytes; the limit is {MAX_LINE_BYTES}")
+            raise self._too_long(line)
         with self._thread_lock:
             try:
                 fd = self._current_descriptor()
-                size = os.lseek(fd, 0, os.SEEK_END)
-                torn = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+                torn = self._is_torn(fd, os.lseek(fd, 0, os.SEEK_END))
                 data = b"\n" + line + b"\n" if torn else line + b"\n"
                 if os.write(fd, data) != len(data):
                     raise ShortWrite(f"{self.path}: the disk took only part of a line")
@@ -169,23 +170,33 @@ class LogWriter:
         return fd
 
     def _write(self, fd: int, line: bytes) -> int:
+        """Append a line behind whatever is there; returns its byte offset."""
         if len(line) >= MAX_LINE_BYTES:
-            raise LineTooLong(f"{self.path}: a line of {len(line)} bytes; the limit is {MAX_LINE_BYTES}")
+            raise self._too_long(line)
         size = os.lseek(fd, 0, os.SEEK_END)  # a quarter of what fstat costs
-        torn = size != self._clean_end and size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-        data = b"\n" + line + b"\n" if torn else line + b"\n"
-        try:
-            written = os.write(fd, data)
-        except OSError:
-            self._clean_end = -1
-            raise
+        if size != self._clean_end and self._is_torn(fd, size):
+            return self._write_at_end(fd, b"\n" + line + b"\n") + 1
+        return self._write_at_end(fd, line + b"\n")
+
+    def _write_at_end(self, fd: int, data: bytes) -> int:
+        """Append what ends in a newline; returns the byte offset at which it really begins."""
+        self._clean_end = -1
+        written = os.write(fd, data)
+        end = os.lseek(fd, 0, os.SEEK_CUR)  # where an O_APPEND write ended, whoever wrote before it
         if written != len(data):
-            os.ftruncate(fd, size)
+            os.ftruncate(fd, end - written)
             raise ShortWrite(f"{self.path}: the disk took {written} of {len(data)} bytes (is it full?)")
         if self.durability == "fsync":
             os.fsync(fd)
-        self._clean_end = end = os.lseek(fd, 0, os.SEEK_CUR)  # where an O_APPEND write really ended
-        return end - len(line) - 1
+        self._clean_end = end
+        return end - written
+
+    def _too_long(self, line: bytes) -> LineTooLong:
+        return LineTooLong(f"{self.path}: a line of {len(line)} bytes; the limit is {MAX_LINE_BYTES}")
+
+    def _is_torn(self, fd: int, size: int) -> bool:
+        """Whether the first `size` bytes end within a line."""
+        return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
 
     def _after_fork_in_child(self) -> None:
         self.close()

@@ -82,13 +82,14 @@ class AdmissionLock:
         Raises:
             OSError: the lock file cannot be created or opened.
         """
-        if not self._thread_lock.acquire(blocking=False):
+        if not self._thread_lock.acquire(False):  # by its name it takes twice as long
             return False
         try:
-            if self._fd is None:
+            fd = self._fd
+            if fd is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.flock(self._fd, _EXCLUSIVE_OR_FAIL)
+                fd = self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(fd, _EXCLUSIVE_OR_FAIL)
         except BlockingIOError:
             self._thread_lock.release()
             return False

@@ -16,7 +16,10 @@ from typing import IO, NamedTuple, cast
 from llmscope.event_log._lock import close_quietly
 
 FINGERPRINT_BYTES = 1024
-# A reader that is far behind takes its backlog in pieces of this size.
+# A reader that is far behind takes its backlog in pieces of this size, which stay in the processor's cache
+# until they have been decoded.
+READ_BYTES = 256 << 10
+# A file in which so much stands without a newline has a line that is too long to be one.
 CHUNK_BYTES = 4 << 20
 # How much of what was read last is compared before reading on: a file that was truncated and has
 # since grown past the offset shows other bytes there. Enough for a line with its request id: lines
@@ -75,7 +78,7 @@ class LeftGeneration(NamedTuple):
 
 
 FileEnd = tuple[tuple[int, int], int]
-"""A file (device and inode) and a size at which it ends in a newline."""
+"""A file (device and inode) and its size, at which it ends in a newline."""
 
 
 @dataclass(slots=True)
@@ -155,6 +158,7 @@ class LogTail:
         self._retired: list[_OpenLog] = []
         self._generations = 0
         self._is_at_path = False  # whether the last poll saw the open file there
+        self._size_at_path = 0  # how large it was then
         self._missing_since_ns = 0
         self._folder_changed_ns = 0
         self._last_position: Position | None = None
@@ -174,7 +178,8 @@ class LogTail:
             return self._read_news(None)
         if current is not None and current.identity == (named.st_dev, named.st_ino):
             self._is_at_path = True
-            if named.st_size == current.offset > 0 and not self._retired:
+            self._size_at_path = size = named.st_size
+            if size == current.offset > 0 and not self._retired:
                 return ()
         return self._read_news(named)
 
@@ -200,8 +205,8 @@ class LogTail:
             self._open = current = self._open_path()
             if current is None:
                 return
-            self._is_at_path = True
             named = os.fstat(current.fd)
+            self._is_at_path, self._size_at_path = True, named.st_size
         if named.st_size != current.offset:
             if current.unread:  # it may have been filled and truncated before: no byte is known to compare
                 self._leave_unseen(current.modified_ns)
@@ -234,7 +239,9 @@ class LogTail:
             return False
         if len(current.head) < FINGERPRINT_BYTES:
             _extend_head(current, written)
-        current.offset = offset + len(written)
+        current.offset = end = offset + len(written)
+        if self._size_at_path == offset:
+            self._size_at_path = end
         current.overlap = written[-_OVERLAP_BYTES:]
         return True
 
@@ -256,11 +263,12 @@ class LogTail:
 
     @property
     def end(self) -> FileEnd | None:
-        """The file that the last poll saw at the path, read to the end of a line; None when it saw none."""
+        """The file that the last poll saw at the path and its size, when all of it has been read and it ends
+        with a line; else None."""
         current = self._open
-        if current is None or current.overlong or not self._is_at_path:
+        if current is None or not self._is_at_path or current.offset != self._size_at_path:
             return None
-        return current.identity, current.offset
+        return None if current.overlong else (current.identity, current.offset)
 
     @property
     def offset(self) -> int:
@@ -337,9 +345,10 @@ class LogTail:
         size = stat.st_size
         if size < log.offset:
             self._restart(log)
+        wanted = READ_BYTES
         while log.offset < size:
             known = len(log.overlap)
-            wanted = min(size - log.offset, CHUNK_BYTES)
+            wanted = min(size - log.offset, wanted, CHUNK_BYTES)
             data = os.pread(log.fd, known + wanted, log.offset - known)
             if not data.startswith(log.overlap):
                 self._restart(log)
@@ -348,6 +357,9 @@ class LogTail:
             end = data.rfind(b"\n") + 1
             chunk = None
             if end == 0:
+                if len(data) == wanted < min(CHUNK_BYTES, size - log.offset):
+                    wanted = CHUNK_BYTES
+                    continue
                 if len(data) < CHUNK_BYTES:
                     return
                 log.overlong, end = True, len(data)  # no line is this long: pass over it to its newline
@@ -362,6 +374,7 @@ class LogTail:
             log.offset += end
             log.overlap = data[max(0, end - _OVERLAP_BYTES) : end]
             log.modified_ns = stat.st_mtime_ns
+            wanted = READ_BYTES
             if chunk is not None:
                 yield chunk
 

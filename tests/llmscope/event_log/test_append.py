@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from llmscope.errors import EventLogError, LineTooLong, LogLockTimeout
-from llmscope.event_log import MAX_LINE_BYTES, LogWriter
+from llmscope.event_log import MAX_LINE_BYTES, LogTail, LogWriter
+from llmscope.event_log._read import FileEnd
 
 ROOT = Path(__file__).parents[3]
 PROCESSES, LINES_EACH = 8, 250
@@ -133,7 +134,65 @@ def test_a_line_that_readers_would_reject_is_refused(tmp_path: Path) -> None:
         writer.append(b"x" * MAX_LINE_BYTES)
     with pytest.raises(LineTooLong):
         writer.append_unserialised(b"x" * MAX_LINE_BYTES)
+    with pytest.raises(LineTooLong):
+        writer.append_serialised(b"x" * MAX_LINE_BYTES)
     assert (tmp_path / "log.jsonl").read_bytes() == b""
+
+
+def test_the_longest_line_goes_behind_a_torn_one_too(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_bytes(b"torn")
+    assert LogWriter(tmp_path / "log.jsonl").append(b"x" * (MAX_LINE_BYTES - 1)) == 5
+
+
+def seen(tail: LogTail) -> FileEnd:
+    """What a tail has read to the end of, which is what the writer is told."""
+    list(tail.poll())
+    assert tail.end is not None
+    return tail.end
+
+
+def test_what_comes_between_a_look_and_the_line_costs_neither(tmp_path: Path) -> None:
+    """By somebody without the lock: a line, a torn line, an empty file."""
+    path = tmp_path / "log.jsonl"
+    writer, stranger, tail = LogWriter(path), LogWriter(path), LogTail(path)
+    writer.append_serialised(b"first")
+    end = seen(tail)
+    assert writer.append_serialised(b"second", end) == end[1] == 6
+    end = seen(tail)
+    stranger.append_unserialised(b"stranger")
+    assert writer.append_serialised(b"third", end) == end[1] + len(b"stranger\n")
+    end = seen(tail)
+    with path.open("ab") as torn:
+        torn.write(b"torn")
+    offset = writer.append_serialised(b"fourth", end)
+    assert path.read_bytes()[offset:] == b"fourth\n"
+    assert b"\nfourth\n" in path.read_bytes()
+    end = seen(tail)
+    os.truncate(path, 0)
+    assert writer.append_serialised(b"fifth", end) == 0
+    assert path.read_bytes() == b"fifth\n"
+
+
+def test_twin_without_looking_again_the_line_would_be_lost_in_the_torn_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.jsonl"
+    writer, tail = LogWriter(path), LogTail(path)
+    writer.append_serialised(b"first")
+    end = seen(tail)
+    path.write_bytes(b"first\ntorn")
+    monkeypatch.setattr(LogWriter, "_is_torn", lambda self, fd, size: False)
+    writer.append_serialised(b"second", end)
+    assert b"second" not in path.read_bytes().split(b"\n")
+
+
+def test_a_file_that_ends_within_a_line_has_no_end_to_append_at(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"whole\ntorn")
+    tail = LogTail(path)
+    list(tail.poll())
+    assert tail.end is None
+    assert LogWriter(path).append_serialised(b"next", tail.end) == len(b"whole\ntorn\n")
 
 
 def test_a_lock_that_stays_taken_is_given_up_on(tmp_path: Path) -> None:
