@@ -45,6 +45,7 @@ class Decider:
         self, loaded: LoadedPolicy, telemetry_paths: tuple[Path, ...], decisions_path: Path, clock: Clock
     ) -> None:
         self._loaded = loaded
+        self._common = records.decision_under(loaded)
         self._clock = clock
         self._state = LiveState(telemetry_paths, decisions_path, clock, loaded.policy)
         self._log = DecisionLog(decisions_path, self._state)
@@ -134,7 +135,7 @@ class Decider:
     def follow(self, loaded: LoadedPolicy) -> None:
         """Decide by another policy from now on; usage survives, for it is folded again from the logs."""
         with self._log.mutex:
-            self._loaded = loaded
+            self._loaded, self._common = loaded, records.decision_under(loaded)
             self._state.policy = loaded.policy
             self._state.forget()
 
@@ -182,7 +183,7 @@ class Decider:
         elif degraded is None and judgement.effective.price_version is None:
             degraded = "price: no price is known for this model"
         expires_us = now_us + ask.ttl_us
-        record = records.decision_of(judgement, loaded, request_id, expires_us, degraded)
+        record = records.decision_of(judgement, self._common, request_id, expires_us, degraded)
         record.telemetry_position = state.telemetry_position()
         record.latency_ms = round((clock.monotonic() - started) * 1000, 3)
         if judgement.crossings or ledger.policy_hash_in_log != loaded.hash:

@@ -13,48 +13,59 @@ if TYPE_CHECKING:
     from policy_runtime.policy_file import LoadedPolicy
 
 
+def decision_under(loaded: LoadedPolicy) -> DecisionRecord:
+    """What the records of all decisions under a policy have in common, for `decision_of` to copy."""
+    policy = loaded.policy
+    return DecisionRecord(
+        schema_version=SCHEMA_VERSION,
+        mode="shadow" if policy.all_shadow else "enforce",
+        state="fresh",
+        policy_version=policy.version,  # type: ignore[arg-type]  # a float version is written as it stands
+        policy_hash=loaded.hash,
+    )
+
+
 def decision_of(
-    judgement: Judgement, loaded: LoadedPolicy, request_id: str, expires_us: int, degraded: str | None
+    judgement: Judgement, common: DecisionRecord, request_id: str, expires_us: int, degraded: str | None
 ) -> DecisionRecord:
     """The record of one decision; `latency_ms` and the telemetry position are its maker's to add.
 
     Args:
+        common: see `decision_under`. Setting what differs takes half as long as building the whole record.
         expires_us: when its reservation lapses, if it is not denied.
         degraded: why the decision is `degraded`, None when it is `fresh`.
     """
-    rule, mark, policy = judgement.rule, judgement.watermark, loaded.policy
-    ask, effective, requested = judgement.ask, judgement.effective, judgement.requested
-    labels, expected, expected_at_first = ask.labels, effective.expected_nano, requested.expected_nano
-    record = DecisionRecord(
-        schema_version=SCHEMA_VERSION,
-        timestamp=format_micros(judgement.now_us),
-        request_id=request_id,
-        tenant_id=labels.tenant_id,
-        caller_id=labels.caller_id,
-        use_case=labels.use_case,
-        feature_id=labels.feature_id,
-        experiment_id=labels.experiment_id,
-        budget_namespace=labels.budget_namespace,
-        charged_namespace=judgement.charged,
-        route_name=labels.route_name,
-        model=effective.model,
-        requested_model_tier=requested.tier,
-        effective_model_tier=effective.tier,
-        primitive=None if rule is None else rule.primitive,
-        decision=judgement.decision,
-        reason=judgement.reason,
-        policy_id=None if rule is None else rule.id,
-        mode="shadow" if policy.all_shadow else "enforce",
-        state="fresh" if degraded is None else "degraded",
-        state_reason=degraded,
-        estimated_cost_usd=None if expected is None else expected / NANO_PER_USD,
-        requested_estimated_cost_usd=None if expected_at_first is None else expected_at_first / NANO_PER_USD,
-        estimated_tokens_in=ask.tokens_in,
-        policy_version=policy.version,  # type: ignore[arg-type]  # a float version is written as it stands
-        policy_hash=loaded.hash,
-        price_version=effective.price_version,
-        rules=judgement.outcomes or None,
-    )
+    rule, mark, ask = judgement.rule, judgement.watermark, judgement.ask
+    effective, requested, labels = judgement.effective, judgement.requested, ask.labels
+    record: DecisionRecord = common.__copy__()  # type: ignore[attr-defined]  # msgspec has it, its stub not
+    record.timestamp = format_micros(judgement.now_us)
+    record.request_id = request_id
+    record.tenant_id = labels.tenant_id
+    record.caller_id = labels.caller_id
+    record.use_case = labels.use_case
+    record.feature_id = labels.feature_id
+    record.experiment_id = labels.experiment_id
+    record.budget_namespace = labels.budget_namespace
+    record.charged_namespace = judgement.charged
+    record.route_name = labels.route_name
+    record.model = effective.model
+    record.requested_model_tier = requested.tier
+    record.effective_model_tier = effective.tier
+    record.decision = judgement.decision
+    record.estimated_tokens_in = ask.tokens_in
+    record.price_version = effective.price_version
+    if judgement.outcomes:
+        record.rules = judgement.outcomes
+    if judgement.reason is not None:
+        record.reason = judgement.reason
+    if rule is not None:
+        record.primitive, record.policy_id = rule.primitive, rule.id
+    if degraded is not None:
+        record.state, record.state_reason = "degraded", degraded
+    if effective.expected_nano is not None:
+        record.estimated_cost_usd = effective.expected_nano / NANO_PER_USD
+    if requested.expected_nano is not None:
+        record.requested_estimated_cost_usd = requested.expected_nano / NANO_PER_USD
     if judgement.decision != "deny":
         record.reserved_cost_usd = effective.reserved_nano / NANO_PER_USD
         record.reserved_tokens = ask.tokens_in + effective.max_output_tokens
