@@ -23,13 +23,13 @@ from governance_pipeline.economics import Economics, load_economics
 from governance_pipeline.errors import BadInput, NothingPublished
 from governance_pipeline.facts import build_fct_requests
 from governance_pipeline.ingest import ingest
-from governance_pipeline.log_files import Named
 from governance_pipeline.publish import fact_files, question_file, reading, table_file
 from governance_pipeline.questions import Question, question_named, select_question
 from governance_pipeline.settings import Settings
 from governance_pipeline.sql_files import load_sql
 from governance_pipeline.staging import build_stg_decisions, build_stg_requests
 from llmscope.errors import MalformedLine
+from llmscope.log_names import Named
 from llmscope.timestamps import format_instant, from_micros, parse_micros
 
 if TYPE_CHECKING:

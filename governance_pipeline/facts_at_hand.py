@@ -18,11 +18,11 @@ from governance_pipeline.economics import load_economics
 from governance_pipeline.errors import BadInput
 from governance_pipeline.facts import build_fct_requests
 from governance_pipeline.ingest import ingest
-from governance_pipeline.log_files import Named
 from governance_pipeline.publish import fact_files, reading
 from governance_pipeline.settings import Settings
 from governance_pipeline.sql_files import load_sql
 from governance_pipeline.staging import build_stg_decisions, build_stg_requests
+from llmscope.log_names import Named
 from llmscope.timestamps import from_micros, parse_micros
 
 

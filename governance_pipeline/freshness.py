@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from governance_pipeline.log_files import Log, Named, find_log_files, is_compressed
+from governance_pipeline.log_files import Log, find_log_files, is_compressed
 from llmscope.event_log import FINGERPRINT_BYTES, open_log
+from llmscope.log_names import Named
 
 _SCAN_BYTES = 1 << 20
 

@@ -15,9 +15,9 @@ from governance_pipeline import warehouse
 from governance_pipeline.answers import Since, since_instant
 from governance_pipeline.facts import log_time
 from governance_pipeline.ingest import ingest
-from governance_pipeline.log_files import Named
 from governance_pipeline.sql_files import load_sql
 from governance_pipeline.staging import build_stg_decisions, build_stg_requests
+from llmscope.log_names import Named
 
 RECENT_SECONDS = 300
 

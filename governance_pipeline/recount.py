@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from governance_pipeline.freshness import is_ingested
-from governance_pipeline.log_files import Named, find_log_files
+from governance_pipeline.log_files import find_log_files
 from llmscope.errors import MalformedLine
 from llmscope.event_log import FINGERPRINT_BYTES, open_log
+from llmscope.log_names import Named
 from llmscope.telemetry_line import read_usage, text_of
 from llmscope.timestamps import parse_micros
 from policy_runtime import decode_decision, is_decision

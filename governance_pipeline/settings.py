@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from governance_pipeline.log_files import Log, Named, would_find
+from governance_pipeline.log_files import Log
+from llmscope.log_names import Named, names_in, would_find
 from llmscope.settings import home_from
 from policy_runtime.errors import SettingsError
 from policy_runtime.settings import Settings as GateSettings
@@ -84,8 +85,8 @@ class Settings:
             alerts_path=_path(environ, "ALERTS_PATH"),
             sinks_path=_optional_file(environ, "ALERT_SINKS_PATH", "alerts.yaml"),
             evaluation_path=_optional_file(environ, "EVALUATION_PATH", "evaluation.yaml"),
-            telemetry_globs=_globs(environ, "TELEMETRY_GLOBS"),
-            decisions_globs=_globs(environ, "DECISIONS_GLOBS"),
+            telemetry_globs=gate.telemetry_globs,
+            decisions_globs=names_in(environ, "DECISIONS_GLOBS"),
             warehouse_memory_mb=_memory_mb(environ, "WAREHOUSE_MEMORY_MB"),
         )
 
@@ -165,11 +166,6 @@ class Settings:
 def _path(environ: Mapping[str, str], variable: str) -> Path | None:
     named = environ.get(variable)
     return Path(named) if named else None
-
-
-def _globs(environ: Mapping[str, str], variable: str) -> tuple[str, ...]:
-    """Paths and patterns, separated as in `PATH`."""
-    return tuple(named for named in environ.get(variable, "").split(os.pathsep) if named)
 
 
 def _memory_mb(environ: Mapping[str, str], variable: str) -> int:

@@ -132,12 +132,12 @@ class Decider:
         """Append an event that belongs to no decision, waiting for the lock as decisions do, if at all."""
         self._log.note_apart(event, self._loaded.policy.lock_timeout_seconds if may_wait else 0.0)
 
-    def follow(self, loaded: LoadedPolicy) -> None:
-        """Decide by another policy from now on; usage survives, for it is folded again from the logs."""
+    def follow(self, loaded: LoadedPolicy, telemetry_paths: tuple[Path, ...]) -> None:
+        """Decide by another policy, or over other logs, from now on; usage survives, for it is folded again
+        from the logs."""
         with self._log.mutex:
             self._loaded, self._common = loaded, records.decision_under(loaded)
-            self._state.policy = loaded.policy
-            self._state.forget()
+            self._state.follow(loaded.policy, telemetry_paths)
 
     def close(self) -> None:
         """Close all files. The next call opens them again."""

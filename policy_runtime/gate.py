@@ -24,6 +24,7 @@ from policy_runtime.asking import Ask, ask_of, extended_until
 from policy_runtime.billing import load_what_billing_needs
 from policy_runtime.deciding import Decider
 from policy_runtime.errors import PolicyFileError
+from policy_runtime.followed_logs import followed_logs
 from policy_runtime.policy_in_force import NO_RULES, PolicyInForce
 from policy_runtime.settings import Settings
 from policy_runtime.verdict import Verdict, verdict_of
@@ -50,7 +51,8 @@ class PolicyRuntime:
         telemetry_path: the log llmscope appends to; None for what `Settings` finds.
         decisions_path: the log the gate appends to; None for what `Settings` finds.
         clock: time; None for the machine's.
-        telemetry_paths: further telemetry logs to fold, of programs that keep their own file.
+        telemetry_paths: further telemetry logs to fold, by path or pattern, of programs that keep their own
+            file; None for what `Settings` finds, and for none where `telemetry_path` is given.
 
     Raises:
         PolicyFileError: the policy cannot be enforced as written.
@@ -64,33 +66,42 @@ class PolicyRuntime:
         telemetry_path: str | os.PathLike[str] | None = None,
         decisions_path: str | os.PathLike[str] | None = None,
         clock: Clock | None = None,
-        telemetry_paths: tuple[str | os.PathLike[str], ...] = (),
+        telemetry_paths: Sequence[str | os.PathLike[str]] | None = None,
     ) -> None:
+        awaited_policy_path = None
         if policy is None or telemetry_path is None or decisions_path is None:
             settings = Settings.from_environment()
-            policy = settings.policy_path if policy is None else policy
+            if policy is None:
+                policy, awaited_policy_path = settings.policy_path, settings.awaited_policy_path
+            if telemetry_path is None and telemetry_paths is None:
+                telemetry_paths = settings.telemetry_globs
             telemetry_path = telemetry_path or settings.telemetry_path
             decisions_path = decisions_path or settings.decisions_path
         self._in_force = PolicyInForce(policy)
+        self._in_force.await_file(awaited_policy_path)
         self.telemetry_path = Path(telemetry_path)
         self.decisions_path = Path(decisions_path)
         self.clock: Clock = clock or SystemClock()
         self.telemetry_writer = LogWriter(self.telemetry_path)
-        paths = (self.telemetry_path, *(Path(path) for path in telemetry_paths))
-        self._decider = Decider(self._in_force.loaded, paths, self.decisions_path, self.clock)
+        self._telemetry_names = telemetry_paths or ()
+        self._followed = self._logs_to_follow()
+        self._decider = Decider(self._in_force.loaded, self._followed, self.decisions_path, self.clock)
         load_what_billing_needs()
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, *, clock: Clock | None = None) -> PolicyRuntime:
         """The gate that `settings`, else the environment, describes; without a policy file, one without
-        rules."""
+        rules until there is one."""
         settings = settings or Settings.from_environment()
-        return cls(
+        gate = cls(
             settings.policy_path or NO_RULES,
             telemetry_path=settings.telemetry_path,
             decisions_path=settings.decisions_path,
             clock=clock,
+            telemetry_paths=settings.telemetry_globs,
         )
+        gate._in_force.await_file(settings.awaited_policy_path)
+        return gate
 
     # -- public ----------------------------------------------------------------------------------------
 
@@ -293,7 +304,8 @@ class PolicyRuntime:
         return self._decider.estimates()
 
     def reload(self) -> bool:
-        """Read the policy file again. An invalid one is refused and recorded, the old one stays.
+        """Read the policy file again, and look which telemetry logs the patterns match by now. An invalid
+        file is refused and recorded, the old policy stays.
 
         Returns whether a new policy is in force; usage survives, for it is folded again from the logs.
 
@@ -305,8 +317,10 @@ class PolicyRuntime:
         except PolicyFileError as exc:
             self._decider.note(records.policy_refused(str(exc), self._in_force.loaded, self._now_us()))
             raise
-        if is_new:
-            self._decider.follow(self._in_force.loaded)
+        followed = self._logs_to_follow()
+        if is_new or followed != self._followed:
+            self._followed = followed
+            self._decider.follow(self._in_force.loaded, followed)
         return is_new
 
     def close(self) -> None:
@@ -360,6 +374,9 @@ class PolicyRuntime:
 
     def _now_us(self) -> int:
         return to_micros(self.clock.now())
+
+    def _logs_to_follow(self) -> tuple[Path, ...]:
+        return followed_logs(self.telemetry_path, self._telemetry_names, self.decisions_path)
 
     def _take_up_policy_file(self) -> None:
         try:

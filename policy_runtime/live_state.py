@@ -113,6 +113,11 @@ class LiveState:
         self._ledger, self._decisions, self._telemetry = None, None, []
         self.decisions_tail = None
 
+    def follow(self, policy: Policy, telemetry_paths: tuple[Path, ...]) -> None:
+        """`forget`, and fold these logs for this policy then."""
+        self.policy, self._telemetry_paths = policy, telemetry_paths
+        self.forget()
+
     def skip_own(self, offset: int, written: bytes) -> None:
         """Do not read back what this process has just appended to the decision log and folded."""
         if self._decisions is not None and self._ledger is not None:

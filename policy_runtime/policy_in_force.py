@@ -35,13 +35,19 @@ class PolicyInForce:
     def __init__(self, source: PolicySource) -> None:
         from policy_runtime.policy_file import load_policy  # noqa: PLC0415  pydantic and the models: see there
 
+        # Looked at before it is read: an edit meanwhile is one that has not been read.
+        self._identity = _file_identity(Path(source)) if isinstance(source, (str, os.PathLike)) else None
         self.loaded: LoadedPolicy = load_policy(source)
-        self._identity = _file_identity(self.loaded.path)
+        self._path = self.loaded.path
         self._looked_at = time.monotonic()
+
+    def await_file(self, path: Path | None) -> None:
+        """Follow the file at `path` from when it is there, where the policy came from none."""
+        self._path = self._path or path
 
     def file_has_changed(self) -> bool:
         """Whether the file is not the one read last; looked at once a second at most."""
-        path = self.loaded.path
+        path = self._path
         if path is None:
             return False
         now = time.monotonic()
@@ -60,10 +66,12 @@ class PolicyInForce:
         """
         from policy_runtime.policy_file import load_policy  # noqa: PLC0415
 
-        path = self.loaded.path
+        path = self._path
         if path is None:
             return False
         self._identity = _file_identity(path)
+        if self._identity is None and self.loaded.path is None:
+            return False
         loaded = load_policy(path)
         if loaded.hash == self.loaded.hash:
             return False
@@ -71,12 +79,10 @@ class PolicyInForce:
         return True
 
 
-def _file_identity(path: Path | None) -> tuple[int, int, int] | None:
-    """What changes when a file is edited or replaced; None when it is not there."""
-    if path is None:
-        return None
+def _file_identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is edited or replaced; None when it is not there, or not to be looked at."""
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return stat.st_ino, stat.st_mtime_ns, stat.st_size

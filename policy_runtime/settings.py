@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmscope.log_names import names_in
 from llmscope.settings import home_from, telemetry_path_from
 from policy_runtime.errors import SettingsError
 
@@ -19,11 +20,17 @@ class Settings:
         telemetry_path: the log that llmscope appends to and the gate folds.
         decisions_path: the log that the gate appends to.
         policy_path: the policy file; None means the packaged policy without rules.
+        telemetry_globs: further telemetry logs to fold, by path or pattern, of programs that keep a file of
+            their own.
+        awaited_policy_path: where a policy file may still appear, which is followed from then on; None where
+            none is waited for.
     """
 
     telemetry_path: Path
     decisions_path: Path
     policy_path: Path | None
+    telemetry_globs: tuple[str, ...] = ()
+    awaited_policy_path: Path | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -39,10 +46,13 @@ class Settings:
         if named and not Path(named).is_file():
             raise SettingsError(f"POLICY_PATH is {named!r}, but there is no such file")
         policy = Path(named) if named else Path("policy.yaml")
+        is_there = policy.is_file()
         return cls(
             telemetry_path=telemetry_path_from(environ),
             decisions_path=Path(decisions)
             if decisions
             else home_from(environ) / "logs" / "policy_decisions.jsonl",
-            policy_path=policy if policy.is_file() else None,
+            policy_path=policy if is_there else None,
+            telemetry_globs=names_in(environ, "TELEMETRY_GLOBS"),
+            awaited_policy_path=None if is_there else policy.absolute(),
         )

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from governance_pipeline.errors import IngestError
-from governance_pipeline.log_files import Named, find_log_files
+from governance_pipeline.log_files import find_log_files
 from llmscope.event_log import FINGERPRINT_BYTES
+from llmscope.log_names import Named
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # A log that rotates while its files are being opened is looked at again; nothing rotates ten times

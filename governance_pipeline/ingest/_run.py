@@ -15,8 +15,9 @@ from governance_pipeline.ingest._ledger import KnownFile, Ledger, Likeness, adva
 from governance_pipeline.ingest._lines import whole_lines
 from governance_pipeline.ingest._load import INCOMING_LINES, INCOMING_REJECTS, FileLoader
 from governance_pipeline.ingest._readers import LineReader, reader_for
-from governance_pipeline.log_files import Log, Named
+from governance_pipeline.log_files import Log
 from governance_pipeline.sql_files import load_sql
+from llmscope.log_names import Named
 
 _FIRST_WAIT_SECONDS = 0.01
 _LONGEST_WAIT_SECONDS = 0.5

@@ -15,9 +15,10 @@ from governance_pipeline import pipeline, warehouse
 from governance_pipeline.answers import ask
 from governance_pipeline.cli.explain import follow
 from governance_pipeline.freshness import unread_in
-from governance_pipeline.log_files import find_log_files, would_find
+from governance_pipeline.log_files import find_log_files
 from governance_pipeline.publish import current_manifest
 from governance_pipeline.settings import Settings
+from llmscope.log_names import would_find
 from policy_runtime import SettingsError
 from tests.governance_pipeline.refresh_logs import append, decision_line, telemetry_line
 

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from llmscope.clock import VirtualClock
-from policy_runtime import PolicyDenied, PolicyRuntime, Settings, policy_in_force
+from policy_runtime import (
+    PolicyDenied,
+    PolicyFileError,
+    PolicyRuntime,
+    Settings,
+    SettingsError,
+    policy_in_force,
+)
 from tests.policy_runtime.log_lines import START, read_lines
 
 ASK: dict[str, Any] = {"route_name": "/answer-routed", "model_tier": "expensive", "tokens_in": 1000}
@@ -161,3 +168,92 @@ def test_settings_without_a_policy_follow_the_packaged_one(tmp_path: Path) -> No
     gate.close()
     (loaded,) = events_of(tmp_path)
     assert loaded["policy_text"] == "version: 1\nnamespaces:\n  default:\n    rules: []\n"
+
+
+def test_a_policy_file_that_appears_later_is_taken_up_by_itself_and_usage_counts(
+    tmp_path: Path, ticks: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who puts a policy beside a running program expects it to be passed over."""
+    monkeypatch.chdir(tmp_path)
+    environ = {"GOVERNANCE_HOME": str(tmp_path)}
+    for make in (
+        lambda: PolicyRuntime.from_settings(Settings.from_environment(environ), clock=VirtualClock(START)),
+        lambda: PolicyRuntime(clock=VirtualClock(START)),
+    ):
+        monkeypatch.setenv("GOVERNANCE_HOME", str(tmp_path))
+        (tmp_path / "policy.yaml").unlink(missing_ok=True)
+        gate = make()
+        spend(gate, 0.012)
+        monkeypatch.chdir("/")  # it is looked for where the gate was started
+        write_policy(tmp_path / "policy.yaml", "0.01", edited=5)
+        ticks.now += 1.5
+        with pytest.raises(PolicyDenied):
+            spend(gate, 0.001)
+        gate.close()
+        monkeypatch.chdir(tmp_path)
+
+
+def test_a_file_that_appears_and_is_invalid_is_refused_and_the_next_edit_counts(
+    tmp_path: Path, ticks: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings.from_environment({"GOVERNANCE_HOME": str(tmp_path)})
+    gate = PolicyRuntime.from_settings(settings, clock=VirtualClock(START))
+    assert gate.reload() is False  # there is nothing to read yet
+    (tmp_path / "policy.yaml").write_text("")  # caught while it is being written
+    ticks.now += 1.5
+    spend(gate, 0.012)
+    write_policy(tmp_path / "policy.yaml", "0.01", edited=5)
+    ticks.now += 1.5
+    with pytest.raises(PolicyDenied):
+        spend(gate, 0.001)
+    gate.close()
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    """Waiting for it would mean to allow everything meanwhile, over a typo."""
+    missing = tmp_path / "missing.yaml"
+    with pytest.raises(PolicyFileError, match="there is no such policy file"):
+        PolicyRuntime(missing, telemetry_path=tmp_path / "t.jsonl", decisions_path=tmp_path / "d.jsonl")
+    with pytest.raises(PolicyFileError):
+        PolicyRuntime.from_settings(Settings(tmp_path / "t.jsonl", tmp_path / "d.jsonl", missing))
+    with pytest.raises(SettingsError, match="there is no such file"):
+        Settings.from_environment({"POLICY_PATH": str(missing)})
+
+
+def test_a_file_that_cannot_be_looked_at_is_no_reason_to_fail(tmp_path: Path, ticks: Clockwork) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    write_policy(folder / "policy.yaml", "0.02", edited=0)
+    gate = PolicyRuntime(
+        folder / "policy.yaml",
+        telemetry_path=tmp_path / "t.jsonl",
+        decisions_path=tmp_path / "d.jsonl",
+        clock=VirtualClock(START),
+    )
+    (folder / "policy.yaml").unlink()
+    folder.rmdir()
+    folder.touch()  # not a directory any more
+    ticks.now += 1.5
+    spend(gate, 0.001)
+    gate.close()
+
+
+def test_an_edit_while_the_gate_is_being_built_is_not_taken_for_read(
+    tmp_path: Path, ticks: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from policy_runtime import policy_file
+
+    path = tmp_path / "policy.yaml"
+    write_policy(path, "0.02", edited=0)
+    load = policy_file.load_policy
+
+    def load_and_be_edited(source: Any) -> Any:
+        loaded = load(source)
+        write_policy(path, "0.001", edited=5)
+        return loaded
+
+    monkeypatch.setattr(policy_file, "load_policy", load_and_be_edited)
+    in_force = policy_in_force.PolicyInForce(path)
+    ticks.now += 1.5
+    assert in_force.file_has_changed()
