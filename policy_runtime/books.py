@@ -16,7 +16,15 @@ from policy_runtime.meters import Meters, Scope
 
 if TYPE_CHECKING:
     from llmscope.telemetry_line import Usage
-    from policy_runtime.policy import BudgetThreshold, CostAnomaly, Policy, RateLimit, Rule, ScopeName
+    from policy_runtime.policy import (
+        BudgetThreshold,
+        CostAnomaly,
+        Policy,
+        RateLimit,
+        RoutePreference,
+        Rule,
+        ScopeName,
+    )
 
 
 class Book:
@@ -46,7 +54,7 @@ class Book:
         self.primitive: str = rule.primitive
         self.mode: str = rule.mode
         self.enforced = rule.enforced
-        self.downgrades = rule.primitive == "route_preference"
+        self.downgrades = False
         self.per = per
         self.meters = meters
         self.not_applicable = RuleOutcome(
@@ -72,12 +80,13 @@ class Book:
 class BudgetBook(Book):
     """A budget, in nano-USD."""
 
-    __slots__ = ("alert_at", "deny_reason", "limit_nano", "limit_usd", "spending")
+    __slots__ = ("alert_at", "deny_reason", "downgrade_to_tier", "limit_nano", "limit_usd", "spending")
 
     def __init__(self, rule: BudgetThreshold, index: int, policy: Policy) -> None:
         self.spending = Meters("nano_usd", rule, rule.longest_us, policy)
         super().__init__(rule, index, rule.per, (self.spending,))
         self.downgrades = rule.action == "downgrade"
+        self.downgrade_to_tier = rule.downgrade_to_tier
         self.limit_nano = rule.limit_nano
         self.limit_usd = rule.limit_usd
         self.deny_reason = rule.deny_reason
@@ -95,6 +104,19 @@ class AnomalyBook(Book):
         self.feature_id = rule.feature_id
         self.min_samples = rule.min_samples
         self.threshold_multiplier = rule.threshold_multiplier
+
+
+class PreferenceBook(Book):
+    """A route's preferred tier; `route_name` is None for every route."""
+
+    __slots__ = ("prefer_tier", "reason", "route_name")
+
+    def __init__(self, rule: RoutePreference, index: int) -> None:
+        super().__init__(rule, index)
+        self.downgrades = True
+        self.route_name = rule.route_name
+        self.prefer_tier = rule.prefer_tier
+        self.reason = f"route_prefers_{rule.prefer_tier}"
 
 
 class RateBook(Book):
@@ -116,6 +138,8 @@ def books_of(rules: tuple[Rule, ...], policy: Policy) -> tuple[Book, ...]:
             books.append(BudgetBook(rule, index, policy))
         elif rule.primitive == "cost_anomaly":
             books.append(AnomalyBook(rule, index))
+        elif rule.primitive == "route_preference":
+            books.append(PreferenceBook(rule, index))
         elif rule.primitive == "rate_limit":
             books.append(RateBook(rule, index, policy))
         else:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from llmscope.money import NANO_PER_USD
-from policy_runtime.books import BudgetBook
+from policy_runtime.books import BudgetBook, PreferenceBook
 from policy_runtime.decision_record import RuleOutcome
 from policy_runtime.meters import Meter, Scope, TooManyScopes
 from policy_runtime.quotes import Quote, quote
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         BudgetThreshold,
         ModelAllowlist,
         Policy,
-        RoutePreference,
         Rule,
         TokenLimit,
     )
@@ -157,17 +156,16 @@ def _conclude(judgement: Judgement, books: tuple[Book, ...]) -> Book | None:
 def _downgrade(judgement: Judgement, book: Book, policy: Policy, ledger: Ledger) -> RuleOutcome:
     """Evaluate a downgrade rule at the requested tier."""
     requested = judgement.requested
-    if book.primitive == "budget_threshold":
-        outcome = _budget(judgement, book, requested, ledger)  # type: ignore[arg-type]
+    if isinstance(book, BudgetBook):
+        outcome = _budget(judgement, book, requested, ledger)
         if outcome.outcome != "deny":
             return outcome
-        budget: BudgetThreshold = book.rule  # type: ignore[assignment]
-        target, reason = budget.downgrade_to_tier, "budget_exceeded"
+        target, reason = book.downgrade_to_tier, "budget_exceeded"
     else:
-        preference: RoutePreference = book.rule  # type: ignore[assignment]
-        if preference.route_name not in (None, judgement.ask.labels.route_name):
+        assert isinstance(book, PreferenceBook)
+        if book.route_name is not None and book.route_name != judgement.ask.labels.route_name:
             return book.not_applicable
-        target, reason = preference.prefer_tier, f"route_prefers_{preference.prefer_tier}"
+        target, reason = book.prefer_tier, book.reason
         outcome = _outcome(book, "not_applicable")
     candidate = quote(policy, ledger, judgement.ask, target)
     outcome.tier = target
@@ -311,7 +309,7 @@ def _allowlist(
 
 def _anomaly(judgement: Judgement, book: AnomalyBook, quoted: Quote, ledger: Ledger) -> RuleOutcome:
     feature = judgement.ask.labels.feature_id
-    if feature is None or book.feature_id not in (None, feature):
+    if feature is None or (book.feature_id is not None and book.feature_id != feature):
         return book.not_applicable
     samples, total = ledger.baseline(book.baseline_us, feature, quoted.tier)
     expected = quoted.expected_nano

@@ -13,6 +13,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import IO, NamedTuple, cast
 
+import msgspec
+
 from llmscope.event_log._lock import close_quietly
 
 FINGERPRINT_BYTES = 1024
@@ -46,7 +48,7 @@ class Fingerprint(NamedTuple):
         return f"{self.sha256[:32]}:{self.length}"
 
 
-class Position(NamedTuple):
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place in a log: everything before `offset` in the file `fingerprint` has been read."""
 
     fingerprint: str

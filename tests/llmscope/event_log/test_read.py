@@ -12,6 +12,7 @@ import pytest
 from llmscope.event_log import (
     LogTail,
     LogWriter,
+    Position,
     fingerprint_of,
     iter_lines,
     open_log,
@@ -118,9 +119,7 @@ def test_seek_continues_where_a_line_begins(path: Path) -> None:
     tail = LogTail(path)
     tail.seek(2)
     assert lines(tail) == [b"22", b"333"]
-    position = tail.position
-    assert position is not None
-    assert position == (str(fingerprint_of(path.read_bytes())), 9)
+    assert tail.position == Position(str(fingerprint_of(path.read_bytes())), 9)
 
 
 def test_a_backlog_larger_than_a_chunk_is_read_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
