@@ -181,6 +181,7 @@ class Admission:
         Raises:
             AlreadySettled: there is nothing left to hold.
             ValueError: longer than the policy's longest window, or that much time has passed.
+            EventLogError: the extension could not be written: the reservation lapses as before.
         """
         record = self.decision
         if self._settled:

@@ -103,21 +103,38 @@ class Decider:
     # -- the state ---------------------------------------------------------------------------------------
 
     def held(self, request_id: str) -> tuple[Held | None, bool]:
-        """The id's reservation (open or lapsed), and whether a known bill for it was folded."""
+        """The id's reservation (open or lapsed), and whether a known bill for it was folded.
+
+        Raises:
+            GateUnavailable: neither is known, and the logs cannot be read.
+        """
         with self._log.mutex:
-            ledger, _, _ = self._state.current()
-            return ledger.held(request_id), ledger.is_settled(request_id)
+            ledger, _, degraded = self._state.current()
+            held, is_settled = ledger.held(request_id), ledger.is_settled(request_id)
+            if held is None and not is_settled:
+                self._require_read(degraded)
+            return held, is_settled
 
     def live_windows(self) -> list[LiveWindow]:
-        """Every budget and rate limit with something in it, as it stands now."""
+        """Every budget and rate limit with something in it, as it stands now.
+
+        Raises:
+            GateUnavailable: the logs cannot be read.
+        """
         with self._log.mutex:
-            ledger, now_us, _ = self._state.current()
+            ledger, now_us, degraded = self._state.current()
+            self._require_read(degraded)
             return live_windows(ledger, self._loaded.policy, now_us)
 
     def estimates(self) -> list[EstimateQuality]:
-        """How far estimates were off, by route, model and tier."""
+        """How far estimates were off, by route, model and tier.
+
+        Raises:
+            GateUnavailable: the logs cannot be read.
+        """
         with self._log.mutex:
-            ledger, _, _ = self._state.current()
+            ledger, _, degraded = self._state.current()
+            self._require_read(degraded)
             return estimate_quality(ledger)
 
     def catch_up(self) -> None:
@@ -129,9 +146,24 @@ class Decider:
             finally:
                 self._log.mutex.release()
 
-    def note(self, event: DecisionRecord, *, may_wait: bool = True) -> None:
-        """Append an event that belongs to no decision, waiting for the lock as decisions do, if at all."""
-        self._log.note_apart(event, self._loaded.policy.lock_timeout_seconds if may_wait else 0.0)
+    def note(self, event: DecisionRecord) -> None:
+        """Append an event that belongs to no decision and whose loss must stop nobody."""
+        try:
+            self._log.note_apart(event, self._loaded.policy.lock_timeout_seconds)
+        except EventLogError as exc:
+            logger.error("a %s event could not be recorded: %s", event.event, exc)
+
+    def extend(self, extension: DecisionRecord, *, may_wait: bool) -> None:
+        """Append the extension of a reservation, waiting for the lock as decisions do, if at all.
+
+        Raises:
+            EventLogError: it could not be written: the reservation lapses as before.
+        """
+        try:
+            self._log.note_apart(extension, self._loaded.policy.lock_timeout_seconds if may_wait else 0.0)
+        except EventLogError as exc:
+            what = f"the reservation of request {extension.request_id} is not extended and lapses as before"
+            raise EventLogError(f"{what}: {exc}") from exc
 
     def follow(self, loaded: LoadedPolicy, telemetry_paths: tuple[Path, ...]) -> None:
         """Decide by another policy, or over other logs, from now on; usage survives, for it is folded again
@@ -147,6 +179,13 @@ class Decider:
         self._log.close()
 
     # -- inside ------------------------------------------------------------------------------------------
+
+    def _require_read(self, degraded: str | None) -> None:
+        if degraded is not None and _unreadable(degraded):
+            raise GateUnavailable(
+                f"what was spent is not known, for the logs cannot be read ({degraded}): "
+                f"{', '.join(map(str, self._state.paths))}"
+            )
 
     def _patience_seconds(self) -> float:
         """After one timeout the lock is only tried until it is had again."""

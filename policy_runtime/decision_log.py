@@ -23,6 +23,9 @@ from policy_runtime.live_state import LiveState
 
 logger = logging.getLogger("policy_runtime")
 
+# A lock that cannot be taken is tried hundreds of times in a second.
+_FAULT_TOLD_EVERY_SECONDS = 10.0
+
 
 class DecisionLog:
     """Appends to `path`, serialised by `<path>.lock`.
@@ -37,6 +40,7 @@ class DecisionLog:
         self._state = state
         self._writer = LogWriter(path)
         self._lock = AdmissionLock(f"{path}.lock")
+        self._fault_told_at = -_FAULT_TOLD_EVERY_SECONDS
         forget_descriptors_on_fork(self)
 
     def try_enter(self) -> bool:
@@ -51,7 +55,9 @@ class DecisionLog:
             if self._lock.try_acquire():
                 return True
         except OSError as exc:
-            logger.error("the admission lock cannot be taken: %s", exc)
+            if time.monotonic() - self._fault_told_at >= _FAULT_TOLD_EVERY_SECONDS:
+                self._fault_told_at = time.monotonic()
+                logger.error("the admission lock cannot be taken: %s", exc)
         except BaseException:  # raised again: other threads must not wait for a mutex that nobody holds
             self.mutex.release()
             raise
@@ -96,18 +102,18 @@ class DecisionLog:
         """Append an event that belongs to no decision, under the lock where it can be had in time.
 
         It is folded by the next poll like anybody else's line, so that there is one way to fold it.
+
+        Raises:
+            EventLogError: nothing of it is left in the file.
         """
         line = encode_decision(event)
+        if not self.try_enter() and not self.enter_within(timeout_seconds):
+            self._writer.append_unserialised(line)
+            return
         try:
-            if not self.try_enter() and not self.enter_within(timeout_seconds):
-                self._writer.append_unserialised(line)
-                return
-            try:
-                self._writer.append_serialised(line)
-            finally:
-                self.leave()
-        except EventLogError as exc:
-            logger.error("a %s event could not be recorded: %s", event.event, exc)
+            self._writer.append_serialised(line)
+        finally:
+            self.leave()
 
     def close(self) -> None:
         """Close the files; a later append opens them again."""

@@ -5,7 +5,8 @@ PolicyRuntimeError
 ├── SettingsError (ValueError)     a setting that names something missing or contradictory
 ├── PolicyDenied                   this call must not be made (402; 429 for a rate limit)
 ├── AlreadySettled                 an admission or request was settled before
-└── GateUnavailable (OSError)      a decision could not be written and the policy says to deny then
+└── GateUnavailable (OSError)      a decision could not be written and the policy says to deny then, or
+                                   what is asked for cannot be read
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class NotEntered(PolicyRuntimeError):
 
 
 class GateUnavailable(PolicyRuntimeError, OSError):
-    """No decision could be recorded, and the policy says to deny in that case."""
+    """No decision could be recorded, and the policy says to deny in that case; or the logs that would tell
+    what is asked for cannot be read."""
 
 
 class PolicyDenied(PolicyRuntimeError):

@@ -278,6 +278,8 @@ class PolicyRuntime:
         Raises:
             UnknownRequest: no admission of that id is known.
             AlreadySettled: a known bill for it is in the log.
+            EventLogError: the bill could not be written.
+            GateUnavailable: the logs cannot be read.
         """
         settle_held(self, request_id, **bill)
 
@@ -290,17 +292,27 @@ class PolicyRuntime:
             UnknownRequest: no admission of that id is known.
             AlreadySettled: a known bill for it is in the log.
             ValueError: longer than the policy's longest window, or that much time has passed.
+            EventLogError: the extension could not be written: the reservation lapses as before.
+            GateUnavailable: the logs cannot be read.
         """
         admitted = admitted_somewhere(self, request_id).admitted
         return self.prolong(request_id, admitted.timestamp_us, admitted.expires_us, seconds, may_wait=True)
 
     def live_windows(self) -> list[LiveWindow]:
-        """Every budget and rate limit with something in it, as it stands now."""
+        """Every budget and rate limit with something in it, as it stands now.
+
+        Raises:
+            GateUnavailable: the logs cannot be read.
+        """
         return self._decider.live_windows()
 
     def estimates(self) -> list[EstimateQuality]:
         """What settled requests were expected to cost and what was reserved for them, beside what they
-        did cost, by route, model and tier, within the policy's longest window."""
+        did cost, by route, model and tier, within the policy's longest window.
+
+        Raises:
+            GateUnavailable: the logs cannot be read.
+        """
         return self._decider.estimates()
 
     def reload(self) -> bool:
@@ -356,10 +368,13 @@ class PolicyRuntime:
         Args:
             may_wait: for the lock, as decisions do; on an event loop the line is written without it
                 if it is taken at this instant.
+
+        Raises:
+            EventLogError: the extension could not be written.
         """
         now_us = self._now_us()
         until_us = extended_until(self.policy, admitted_us, expires_us, now_us, seconds)
-        self._decider.note(records.reservation_extended(request_id, until_us, now_us), may_wait=may_wait)
+        self._decider.extend(records.reservation_extended(request_id, until_us, now_us), may_wait=may_wait)
         return from_micros(until_us)
 
     def catch_up(self) -> None:

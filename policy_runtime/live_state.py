@@ -58,6 +58,11 @@ class LiveState:
         self._renew_at_bytes = CHECKPOINT_EVERY_BYTES
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every log that is folded, decisions first."""
+        return self._decisions_path, *self._telemetry_paths
+
+    @property
     def is_started(self) -> bool:
         """Whether the logs have been read, so that `current` has only to read on."""
         return self._ledger is not None

@@ -86,7 +86,7 @@ def _check_runtime(path: Path | None, schema: bool) -> None:
     say(f"{path} is valid.")
 
 
-@click.command()
+@click.command(short_help="Show what stands against each limit now.")
 @click.option("--estimates", is_flag=True, help="Only how far estimates were off, by route and model.")
 @format_option
 def status(estimates: bool, form: Format) -> None:
@@ -99,7 +99,7 @@ def status(estimates: bool, form: Format) -> None:
     from policy_runtime import PolicyRuntime, Settings  # noqa: PLC0415
 
     settings = Settings.from_environment()
-    if not settings.decisions_path.is_file() and not settings.telemetry_path.is_file():
+    if not settings.decisions_path.exists() and not settings.telemetry_path.exists():
         say(f"There are no logs yet ({settings.decisions_path}, {settings.telemetry_path}).")
     gate = PolicyRuntime.from_settings(settings)
     try:

@@ -427,6 +427,22 @@ def test_status_shows_live_windows(
     assert f"{admission.request_id}" in run("explain", admission.request_id).out
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--estimates"]], ids=" ".join)
+def test_status_of_a_log_that_cannot_be_read_is_exit_code_3(
+    settings: Settings, run: Callable[..., Said], arguments: list[str]
+) -> None:
+    settings.telemetry_path.rename(settings.telemetry_path.with_name("elsewhere"))
+    settings.telemetry_path.mkdir()
+    said = run(*arguments, "--format", "json")
+    assert (said.code, said.out) == (3, "")
+    assert settings.telemetry_path.name in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_no_commands_line_of_help_is_cut(run: Callable[..., Said]) -> None:
+    assert "..." not in run("--help").out.partition("Commands:")[2]
+
+
 def test_status_shows_how_far_estimates_were_off(settings: Settings, run: Callable[..., Said]) -> None:
     """By hand, gpt-4o-mini: 100 tokens in at 0.15, out at 0.60 USD per million."""
     from policy_runtime import PolicyRuntime

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llmscope import VirtualClock
+from llmscope.errors import EventLogError
 from policy_runtime import (
     AlreadySettled,
     NotEntered,
@@ -144,3 +145,35 @@ def test_nothing_is_extended_that_is_settled_or_unknown(make_gate: Any) -> None:
         gate.extend("never-admitted", 60)
     with gate.admit(**ASK) as admission, pytest.raises(ValueError, match="longest window"):
         admission.extend(3601)
+
+
+@pytest.mark.parametrize("settle_block", ["sync", "async"])
+async def test_an_extension_that_cannot_be_written_is_no_extension_and_says_so(
+    make_gate: Any, clock: VirtualClock, tmp_path: Path, settle_block: str
+) -> None:
+    """Nobody else would hold what its caller believes to be held."""
+    gate = make_gate(policy(budget(1.0)))
+
+    def lose_the_log() -> None:
+        (tmp_path / "d.jsonl").rename(tmp_path / "elsewhere.jsonl")
+        (tmp_path / "d.jsonl").mkdir()
+
+    said = "is not extended and lapses as before.*Is a directory"
+    if settle_block == "async":
+        async with gate.admit(**ASK) as admission:
+            lose_the_log()
+            with pytest.raises(EventLogError, match=said):
+                admission.extend(1800)
+            (tmp_path / "d.jsonl").rmdir()
+            (tmp_path / "elsewhere.jsonl").rename(tmp_path / "d.jsonl")
+            assert admission.extend(1800) == clock.now() + timedelta(seconds=1800)
+        return
+    with gate.admit(**ASK) as admission:
+        lose_the_log()
+        for extend in (admission.extend, lambda seconds: gate.extend(admission.request_id, seconds)):
+            with pytest.raises(EventLogError, match=said):
+                extend(1800)
+    (tmp_path / "d.jsonl").rmdir()
+    (tmp_path / "elsewhere.jsonl").rename(tmp_path / "d.jsonl")
+    clock.advance(901)
+    assert [window.reserved for window in gate.live_windows()] == [0]

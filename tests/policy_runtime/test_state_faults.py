@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmscope.clock import VirtualClock
-from policy_runtime import PolicyDenied, PolicyRuntime
+from policy_runtime import GateUnavailable, PolicyDenied, PolicyRuntime
 from policy_runtime.live_state import LiveState
 from tests.policy_runtime.log_lines import START, original_line, read_lines, write_lines
 
@@ -127,3 +127,36 @@ def test_twin_a_judge_that_is_not_told_allows_what_it_cannot_know(
     monkeypatch.setattr(deciding, "_unreadable", lambda degraded: None)
     (tmp_path / "t.jsonl").mkdir()
     assert decide(gate_with(tmp_path, "budget", on_error="deny"))["decision"] == "allow"
+
+
+@pytest.mark.parametrize("log", ["t.jsonl", "d.jsonl"])
+def test_windows_of_logs_that_cannot_be_read_are_an_error_not_a_guess(tmp_path: Path, log: str) -> None:
+    (tmp_path / log).mkdir()
+    gate = gate_with(tmp_path, "budget")
+    asked = (
+        gate.live_windows,
+        gate.estimates,
+        lambda: gate.settle("r", cost_usd=0.1),
+        lambda: gate.extend("r", 60),
+    )
+    for ask in asked:
+        with pytest.raises(GateUnavailable, match=f"cannot be read.*{log}"):
+            ask()
+    gate.close()
+
+
+def test_a_lock_that_cannot_be_taken_is_told_once_however_often_it_is_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "d.jsonl.lock").mkdir()
+    gate = PolicyRuntime(
+        {"namespaces": {"default": {}}, "lock_timeout_seconds": 0.05},
+        telemetry_path=tmp_path / "t.jsonl",
+        decisions_path=tmp_path / "d.jsonl",
+        clock=VirtualClock(START),
+    )
+    for _ in range(2):
+        with gate.admit(**ASK) as admission:
+            assert admission.decision.state_reason == "lock"
+    assert [record.getMessage()[:35] for record in caplog.records] == ["the admission lock cannot be taken:"]
+    gate.close()
