@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
+from binascii import unhexlify
+from zlib import adler32
 
 # What a byte-pair tokeniser first cuts a text into, roughly. The alternatives, in order: words (camel case
 # is cut), digits, runs of blanks or a line end with its indentation, one blank (it belongs to the word
@@ -26,36 +27,38 @@ _PIECES = re.compile(
 )
 
 
-# What a byte-pair tokeniser tells apart, roughly: each byte has the number of its class here, bytes beyond
-# ASCII have 15 and all others 0.
+# What a byte-pair tokeniser tells apart, roughly: each byte has the number of its class here, as a hex digit;
+# bytes beyond ASCII have f and all others 0.
 _CLASSES = (
     "", "aeiou", "bcdfghjklmnpqrstvwxyz", ",;", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789", " ", "\n\r\t",
     "=*#~", ".:", "'\"`", "()[]{}<>", "_", "-/\\", "+!@$%^&|?",
 )  # fmt: skip
 _CLASS_OF_BYTE = bytes(
-    15 if code >= 128 else next((number for number, those in enumerate(_CLASSES) if chr(code) in those), 0)
+    b"0123456789abcdef"[
+        15 if code >= 128 else next((n for n, those in enumerate(_CLASSES) if chr(code) in those), 0)
+    ]
     for code in range(256)
 )
-# In 1/32 of a token: what a byte is likely to cost (column: its class), by what follows it (row).
+# In 1/32 of a token: what a byte is likely to cost (row: its class), by what follows it (column).
 _PARTS = 32
 _WEIGHT_OF_PAIR = bytes(
     (
-        10, 15, 21,  4,  0, 19, 17,  0, 22, 35, 11,  3, 10,  6,  9,  8,
-        10,  0,  0,  0,  5, 24, 12, 24, 16, 40, 17, 31, 23, 16, 31, 11,
-        10,  0,  1,  0, 30, 46, 15, 25, 36, 39, 30, 44, 16, 27, 47, 47,
-        10, 10, 41, 42,  0, 47, 34, 14, 33, 47, 47, 10,  0, 12, 10,  2,
-        10, 14, 30,  0,  3, 47, 10, 28,  7, 47,  0,  1,  0, 47, 47,  9,
-        10, 35, 22, 16, 47,  9, 47,  3, 17, 33,  0, 21, 47, 38, 32, 10,
-        10, 19, 22,  3, 21, 16,  1, 29, 25, 45, 47, 14,  2, 37, 28,  0,
-        10, 34, 28,  0, 47, 41, 12, 18,  0,  0, 23,  7, 18,  8,  5, 16,
-        10, 36, 10, 10, 23, 13, 15, 17,  5, 25,  6, 25,  8,  8,  4, 10,
-        10,  2,  5, 12, 47, 22,  0, 38, 10,  0,  0,  4,  1, 16,  6,  0,
-        10, 25,  7,  0, 43, 37, 17, 17,  4, 22,  3,  7, 15,  0, 17, 28,
-        10, 18, 16, 24, 41, 42, 13, 39,  8, 45, 32,  2,  9,  8,  0, 12,
-        10, 25, 30,  5, 39, 14, 32,  0,  0, 46, 29, 29,  8,  4,  5, 11,
-        10, 36, 23,  2, 47,  5, 14,  2, 12, 23,  7, 32, 13,  0, 30,  5,
-        10, 39, 47,  5, 47, 32,  1, 43, 34, 26,  0, 28, 11, 15,  0, 10,
-        10, 47, 36, 10, 16, 10,  0,  2, 10, 10, 29,  9, 11,  5, 10,  5,
+        10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10, 10,
+        15,  0,  0, 10, 14, 35, 19, 34, 36,  2, 25, 18, 25, 36, 39, 47,
+        21,  0,  1, 41, 30, 22, 22, 28, 10,  5,  7, 16, 30, 23, 47, 36,
+         4,  0,  0, 42,  0, 16,  3,  0, 10, 12,  0, 24,  5,  2,  5, 10,
+         0,  5, 30,  0,  3, 47, 21, 47, 23, 47, 43, 41, 39, 47, 47, 16,
+        19, 24, 46, 47, 47,  9, 16, 41, 13, 22, 37, 42, 14,  5, 32, 10,
+        17, 12, 15, 34, 10, 47,  1, 12, 15,  0, 17, 13, 32, 14,  1,  0,
+         0, 24, 25, 14, 28,  3, 29, 18, 17, 38, 17, 39,  0,  2, 43,  2,
+        22, 16, 36, 33,  7, 17, 25,  0,  5, 10,  4,  8,  0, 12, 34, 10,
+        35, 40, 39, 47, 47, 33, 45,  0, 25,  0, 22, 45, 46, 23, 26, 10,
+        11, 17, 30, 47,  0,  0, 47, 23,  6,  0,  3, 32, 29,  7,  0, 29,
+         3, 31, 44, 10,  1, 21, 14,  7, 25,  4,  7,  2, 29, 32, 28,  9,
+        10, 23, 16,  0,  0, 47,  2, 18,  8,  1, 15,  9,  8, 13, 11, 11,
+         6, 16, 27, 12, 47, 38, 37,  8,  8, 16,  0,  8,  4,  0, 15,  5,
+         9, 31, 47, 10, 47, 32, 28,  5,  4,  6, 17,  0,  5, 30,  0, 10,
+         8, 11, 47,  2,  9, 10,  0, 16, 10,  0, 28, 12, 11,  5, 10,  5,
     )
 )  # fmt: skip
 # The low half of Adler-32 (RFC 1950) is one more than the sum of the bytes, modulo 65,521: of so many bytes
@@ -105,13 +108,14 @@ def _from_pairs(data: bytes) -> float:
     HTML, YAML, CSV, logs, capitals, base64 and random digits. No step of it branches on what
     the text says: counting costs a mispredicted branch at each end of a run.
     """
-    classes = int.from_bytes(data.translate(_CLASS_OF_BYTE), "little")
-    # Each byte's class beside that of the byte behind it.
-    weights = (classes | classes >> 4).to_bytes(len(data), "little").translate(_WEIGHT_OF_PAIR)
-    parts = 0
-    for start in range(0, len(weights), _SUMMED_AT_ONCE):
-        parts += (zlib.adler32(weights[start : start + _SUMMED_AT_ONCE]) & 0xFFFF) - 1
-    return parts / _PARTS
+    classes = data.translate(_CLASS_OF_BYTE)
+    # Each two hex digits are read as one byte: the first with the second, and the second with the third.
+    both = classes[:-1] + classes[1:] if len(classes) % 2 else classes + classes[1:-1]
+    weights = unhexlify(both).translate(_WEIGHT_OF_PAIR)
+    if len(weights) <= _SUMMED_AT_ONCE:
+        return ((adler32(weights) & 0xFFFF) - 1) / _PARTS
+    pieces = (weights[start : start + _SUMMED_AT_ONCE] for start in range(0, len(weights), _SUMMED_AT_ONCE))
+    return sum((adler32(piece) & 0xFFFF) - 1 for piece in pieces) / _PARTS
 
 
 def _from_pieces(text: str) -> float:
