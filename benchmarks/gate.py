@@ -247,10 +247,22 @@ def cold_start() -> Iterator[Figure]:
 
         checkpoint = checkpoint_path(folder / "d.jsonl")
 
-        def start(policy: dict[str, Any]) -> None:
+        def start(policy: dict[str, Any]) -> float:
+            """Seconds until a gate has judged its first request."""
+            begun = time.perf_counter()
             gate = PolicyRuntime(policy, telemetry_path=folder / "t.jsonl", decisions_path=folder / "d.jsonl")
             gate.evaluate(**ASK)
+            ready = time.perf_counter() - begun
             gate.close()
+            return ready
+
+        def start_without(policy: dict[str, Any]) -> float:
+            """`start` without a checkpoint; it leaves one behind."""
+            checkpoint.unlink(missing_ok=True)
+            ready = start(policy)
+            while not checkpoint.exists():
+                time.sleep(0.01)
+            return ready
 
         def count() -> None:
             with duckdb.connect() as con:
@@ -259,18 +271,17 @@ def cold_start() -> Iterator[Figure]:
                     {"path": str(folder / "t.jsonl")},
                 ).fetchall()
 
-        def start_without(policy: dict[str, Any]) -> None:
-            checkpoint.unlink(missing_ok=True)
-            start(policy)  # leaves one behind
+        def best(start: Callable[[dict[str, Any]], float], policy: dict[str, Any], rounds: int) -> float:
+            return min(start(policy) for _ in range(rounds))
 
-        value, floor = seconds(lambda: start_without(POLICY), rounds=3), seconds(count, rounds=3)
+        value, floor = best(start_without, POLICY, 5), seconds(count, rounds=5)
         yield Figure("cold_start", value, "s", floor, 0.5)
         # What a gate meets where one has been running: it left a checkpoint 16 to 32 MiB ago at most.
-        yield Figure("cold_start_checkpoint", seconds(lambda: start(POLICY), rounds=5), "s", floor, 0.5)
+        yield Figure("cold_start_checkpoint", best(start, POLICY, 5), "s", floor, 0.5)
 
-        without = seconds(lambda: start_without(MONTH), rounds=2)
+        without = best(start_without, MONTH, 2)
         print(f"# checkpoint of {checkpoint.stat().st_size / 1e6:.1f} MB", file=sys.stderr)
-        yield Figure("cold_start_month", seconds(lambda: start(MONTH), rounds=5), "s", without, 0.1)
+        yield Figure("cold_start_month", best(start, MONTH, 5), "s", without, 0.1)
 
 
 def import_seconds(statement: str) -> float:

@@ -15,6 +15,7 @@ MAX_USD = 1_000_000_000
 _QUANTUM = Decimal("0.000000001")
 # Products below this are exact enough in a double that only neighbours of .5 need the slow path.
 _FAST_LIMIT = float(1 << 40)
+_FAST_DISTANCE = 0.499
 
 
 def to_nano(usd: float | Decimal) -> int:
@@ -27,7 +28,7 @@ def to_nano(usd: float | Decimal) -> int:
         scaled = usd * 1e9
         if -_FAST_LIMIT < scaled < _FAST_LIMIT:
             nearest = round(scaled)
-            if abs(abs(scaled - nearest) - 0.5) > 1e-3:
+            if -_FAST_DISTANCE < scaled - nearest < _FAST_DISTANCE:
                 return nearest
         usd = Decimal(repr(usd))
     elif isinstance(usd, int):
@@ -35,6 +36,17 @@ def to_nano(usd: float | Decimal) -> int:
     if not usd.is_finite():
         raise ValueError(f"not an amount of money: {usd}")
     return int(usd.scaleb(9).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+
+
+def to_nanos(usd: list[float]) -> list[int]:
+    """`to_nano` of each of many amounts, 0 or more, at half the price."""
+    if max(usd, default=0.0) * 1e9 >= _FAST_LIMIT:
+        return [to_nano(amount) for amount in usd]
+    far = _FAST_DISTANCE
+    return [
+        nearest if -far < (scaled := amount * 1e9) - (nearest := round(scaled)) < far else to_nano(amount)
+        for amount in usd
+    ]
 
 
 def from_nano(nano: int) -> float:

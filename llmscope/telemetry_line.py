@@ -27,6 +27,8 @@ DEFAULT_TENANT = "default"
 SUCCESS_STATUSES = frozenset({"ok", "success", "cached"})
 SUCCESS_FINISH_REASONS = frozenset({"stop", "end_turn", "stop_sequence", "tool_calls"})
 UNKNOWN_COST_SOURCE = "degraded_unknown"
+# Token counts stay below this, so that a double holds each.
+MOST_TOKENS = 1 << 53
 # JSON integers have any length; a latency that no double holds is as unknown as a negative one.
 _LARGEST_DOUBLE = sys.float_info.max
 
@@ -160,7 +162,7 @@ def decode_telemetry_line(line: bytes) -> TelemetryLine:
         else (parsed.tokens_in, parsed.tokens_out, tokens.input, tokens.output)
     )
     for count in counts:
-        if count is not None and not (0 <= count < 1 << 53 and count == int(count)):
+        if count is not None and not (0 <= count < MOST_TOKENS and count == int(count)):
             raise MalformedLine("bad_tokens", str(count))
     if parsed.timestamp is None:
         raise MalformedLine("missing_timestamp")
@@ -208,10 +210,14 @@ def is_request(line: TelemetryLine) -> bool:
     return line.event is None or line.event == "request"
 
 
+def cost_is_unknown(line: TelemetryLine, status: str) -> bool:
+    """Whether it is a failed call whose cost the runtime could not learn, whatever number stands there."""
+    return status == "error" and line.cost_source == UNKNOWN_COST_SOURCE
+
+
 def known_cost_nano(line: TelemetryLine, status: str) -> int | None:
-    """The line's cost in nano-USD, or None when it is unknown (absent, null, or a failed call whose
-    cost the runtime could not learn, whatever number stands there)."""
-    if status == "error" and line.cost_source == UNKNOWN_COST_SOURCE:
+    """The line's cost in nano-USD, or None when it is unknown: absent, null, or `cost_is_unknown`."""
+    if cost_is_unknown(line, status):
         return None
     cost = line.estimated_cost_usd if line.estimated_cost_usd is not None else line.cost_usd
     return None if cost is None else to_nano(cost)

@@ -53,7 +53,10 @@ def _format_second(second: int) -> str:
 
 # Lines in a log follow each other: most share date, hour and minute with one read before, in the form that
 # we write ourselves (`2026-03-24T10:00:00.000000+00:00`).
-_OUR_LENGTH = 32
+OUR_LENGTH = 32
+_OUR_SHAPE = b"0000-00-00T00:00:00.000000+00:00"
+_OFFSET_DIGITS = (27, 28, 30, 31)
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _MINUTE_US = 60 * MICROS
 _MINUTES: dict[str, int] = {}
 _MOST_MINUTES = 4096
@@ -66,7 +69,7 @@ def parse_micros(text: str) -> int:
     Raises:
         MalformedLine: `bad_timestamp` when it cannot be read, `absurd_timestamp` before 2000 or from 2100 on.
     """
-    is_ours = len(text) == _OUR_LENGTH and text[19] == "." and text.endswith("+00:00")
+    is_ours = len(text) == OUR_LENGTH and text[19] == "." and text.endswith("+00:00")
     if is_ours:
         minute_us = _MINUTES.get(text[:17])
         if minute_us is not None:
@@ -91,3 +94,25 @@ def parse_micros(text: str) -> int:
             _MINUTES.clear()
         _MINUTES[text[:17]] = micros - micros % _MINUTE_US
     return micros
+
+
+def parse_our_micros(texts: list[str]) -> list[int] | None:
+    """`parse_micros` of each of many, at a third of the price; None unless all are in the form that we
+    write ourselves, and none is absurd."""
+    try:
+        joined = "".join(texts).encode("ascii")
+        if joined.translate(_DIGITS_TO_ZERO) != _OUR_SHAPE * len(texts):
+            return None
+        if any(joined[place::OUR_LENGTH].strip(b"0") for place in _OFFSET_DIGITS):
+            return None
+        instants = list(map(datetime.fromisoformat, texts))
+        first, last = min(instants), max(instants)
+    except ValueError:  # not ASCII, none, or no such date; a text of another length is no date either
+        return None
+    first_us = to_micros(first)
+    if first_us < EARLIEST_US or to_micros(last) >= LATEST_US:
+        return None
+    if (last - first).days:
+        return [to_micros(instant) for instant in instants]
+    since_first = [instant - first for instant in instants]  # at half the price of a division each
+    return [first_us + since.seconds * MICROS + since.microseconds for since in since_first]

@@ -15,6 +15,7 @@ import logging
 import os
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +23,7 @@ from llmscope.event_log import AdmissionLock
 from policy_runtime.errors import PolicyRuntimeError
 from policy_runtime.generations import FoldedFile
 from policy_runtime.ledger import Ledger
-from policy_runtime.ledger_state import LedgerState, ledger_of, state_of
+from policy_runtime.ledger_state import LedgerCopy, LedgerState, ledger_of
 from policy_runtime.policy import Policy
 
 logger = logging.getLogger("policy_runtime")
@@ -38,6 +39,15 @@ class Checkpoint(msgspec.Struct):
     policy_sha256: str
     logs: list[list[FoldedFile]]
     ledger: LedgerState
+
+
+class Snapshot(NamedTuple):
+    """What a checkpoint is made of: a ledger's policy, per log (decisions first) the files folded, and the
+    ledger as it was then."""
+
+    policy: Policy
+    logs: list[list[FoldedFile]]
+    ledger: LedgerCopy
 
 
 def checkpoint_path(decisions_path: Path) -> Path:
@@ -79,7 +89,7 @@ def load(path: Path, policy: Policy, latest_us: int) -> tuple[Ledger, list[list[
         return None
 
 
-def save(path: Path, ledger: Ledger, logs: list[list[FoldedFile]]) -> bool:
+def save(path: Path, snapshot: Snapshot) -> bool:
     """Replace the checkpoint, whole or not at all; whether it was done.
 
     Of several processes one does it, the others leave it to that one. A failure is said in the
@@ -91,7 +101,8 @@ def save(path: Path, ledger: Ledger, logs: list[list[FoldedFile]]) -> bool:
         if not lock.try_acquire():
             return False
         try:
-            body = msgspec.msgpack.encode(Checkpoint(_digest_of(ledger.policy), logs, state_of(ledger)))
+            policy, logs, ledger = snapshot
+            body = msgspec.msgpack.encode(Checkpoint(_digest_of(policy), logs, ledger.state()))
             with new.open("wb") as stream:
                 stream.write(_FORMAT + zlib.crc32(body).to_bytes(_CHECKSUM_BYTES, "big"))
                 stream.write(body)

@@ -18,7 +18,7 @@ from typing import IO
 import msgspec
 
 from llmscope.errors import MalformedLine
-from llmscope.event_log import FINGERPRINT_BYTES, open_log, rotated_siblings
+from llmscope.event_log import FINGERPRINT_BYTES, READ_BYTES, open_log, rotated_siblings
 from llmscope.timestamps import MICROS, parse_micros
 
 logger = logging.getLogger("policy_runtime")
@@ -30,7 +30,6 @@ _BISECT_UNTIL_BYTES = 64 << 10
 _PROBE_BYTES = 64 << 10
 # Enough for the longest line there may be.
 _MOST_FIRST_PROBES = 17
-_PIECE_BYTES = 4 << 20
 # How much of what was folded last is compared before folding on.
 OVERLAP_BYTES = 4096
 # Rotation renames and compresses while we look; each round finds what the last one missed.
@@ -107,7 +106,7 @@ class Generation:
         if self._plain:
             begin = max(begin, first_offset_since(self._stream.fileno(), self.size, since_us))
         offset, rest = self._seek(begin), b""
-        while data := self._read(_PIECE_BYTES):
+        while data := self._read(READ_BYTES):
             data = rest + data
             end = data.rfind(b"\n") + 1
             if end:

@@ -24,8 +24,10 @@ from llmscope.event_log import (
     iter_lines,
 )
 from llmscope.money import MAX_USD, to_nano
+from llmscope.telemetry_batch import BatchReader
 from llmscope.telemetry_line import Number, Text, explain_undecodable, read_usage, require_utf8, text_of
 from llmscope.timestamps import parse_micros
+from policy_runtime.breaks import Breaks
 from policy_runtime.generations import (
     OVERLAP_BYTES,
     FoldedFile,
@@ -43,9 +45,10 @@ _FILE_TIME_NS = 2_000_000_000
 # Enough for what is rotated within that time.
 _GENERATIONS_REMEMBERED = 64
 _MOST_TOKENS = 1 << 53
-# In the background: about a millisecond of work, then the interpreter is left to the others for as long.
+# From here on lines are cheaper folded together than one by one.
+_BATCH_FROM_BYTES = 8 << 10
+# In the background so much is folded from one look at the clock to the next.
 _PIECE_BYTES = 64 << 10
-_PAUSE_SECONDS = 0.001
 
 
 class FoldedDecision(msgspec.Struct, gc=False):
@@ -172,7 +175,8 @@ class LogFollower:
         self.tail = LogTail(path)
         self.rejected = 0
         self._after = after
-        self._gives_way = gives_way
+        self._batches = BatchReader()
+        self._breaks = Breaks() if gives_way else None
         self._since_us = 0
         self._read_before: deque[LeftGeneration] = deque(maxlen=_GENERATIONS_REMEMBERED)
         self._states: dict[tuple[int, int], tuple[int, int]] = {}
@@ -308,13 +312,13 @@ class LogFollower:
 
     def _fold(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
         begin = 0
-        while self._gives_way and len(data) - begin > _PIECE_BYTES:
+        while self._breaks is not None and len(data) - begin > _PIECE_BYTES:
             end = data.find(b"\n", begin + _PIECE_BYTES) + 1
             if not end:
                 break
             self._fold_piece(ledger, data[begin:end], offset + begin, head)
             begin = end
-            time.sleep(_PAUSE_SECONDS)
+            self._breaks.take()
         self._fold_piece(ledger, data[begin:], offset + begin, head)
 
     def _fold_piece(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
@@ -339,11 +343,17 @@ class LogFollower:
         self._latest_us = latest_us
 
     def _fold_bills(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
+        """Fold bills: together where there are many and all are plain and new, else one by one."""
+        if len(data) >= _BATCH_FROM_BYTES:
+            bills = self._batches.read(data)
+            if bills is not None and ledger.bill_all(bills, self._batches.likes):
+                self._latest_us = max(self._latest_us, bills.latest_us)
+                return
+        self._fold_each_bill(ledger, data, offset, head)
+
+    def _fold_each_bill(self, ledger: Ledger, data: bytes, offset: int, head: bytes) -> None:
         latest_us = self._latest_us
-        bill = ledger.bill
-        end = offset
-        for line in data.split(b"\n"):  # a start does this a million times: no generator
-            end += len(line) + 1
+        for at, line in iter_lines(data, offset):
             if not line or line.isspace():
                 continue
             try:
@@ -354,9 +364,9 @@ class LogFollower:
             if usage is not None:
                 latest_us = max(latest_us, usage.timestamp_us)
                 if not usage.request_id:
-                    line_id = f"line:{fingerprint_of(head).sha256[:32]}:{end - len(line) - 1}"
+                    line_id = f"line:{fingerprint_of(head).sha256[:32]}:{at}"
                     usage = msgspec.structs.replace(usage, request_id=line_id)
-                bill(usage)
+                ledger.bill(usage)
         self._latest_us = latest_us
 
 

@@ -10,12 +10,12 @@ What does not belong here: reading files (`gate`, `history`) and judging (`judge
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from llmscope.telemetry_line import Usage
 from policy_runtime.books import AnomalyBook, Book, books_of
 from policy_runtime.labels import Labels
 from policy_runtime.meters import (
@@ -29,12 +29,28 @@ from policy_runtime.meters import (
     side_by_side,
 )
 from policy_runtime.recent_ids import DUPLICATE_HORIZON, RecentIds
-from policy_runtime.windows import longest_bucket_us
+from policy_runtime.windows import Window, longest_bucket_us
 
 if TYPE_CHECKING:
+    from llmscope.telemetry_batch import Bills
+    from llmscope.telemetry_line import Usage
     from policy_runtime.policy import BudgetThreshold, Policy
 
 _FIRST_ALERT_SWEEP = 1024
+# Past so many kinds of bills their accounts are looked up anew.
+_MOST_ACCOUNTS = 4096
+
+
+class _Sums(Protocol):
+    """What counts amounts, each with `each` beside it, under keys: the meters of a limit, or means."""
+
+    each: int
+
+    def window_of(self, key: Any, now_us: int) -> Window | None: ...
+
+
+Account = tuple[str, _Sums, Scope | MeanKey]
+"""Where amounts of a unit are counted: `nano_usd`, `tokens`, `requests` or `tokens_out`."""
 
 
 class Admitted(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -75,6 +91,7 @@ class Ledger:
         }
         self._charged: dict[str | None, str | None] = {name: name for name in policy.namespaces}
         self._charged[None] = policy.charged_namespace(None)
+        self._known_accounts: dict[Usage | None, list[Account]] = {}
         self._open: dict[str, Held] = {}
         self._lapsed: dict[str, Held] = {}
         self._expiries: list[tuple[int, str]] = []
@@ -193,29 +210,67 @@ class Ledger:
     def bill(self, usage: Usage) -> None:
         """Fold a telemetry line: a known cost is spent and settles its reservation."""
         cost_nano = usage.cost_nano
-        if cost_nano is None or usage.request_id in self._settled:
-            return
         request_id, at_us = usage.request_id, usage.timestamp_us
+        if cost_nano is None or request_id in self._settled:
+            return
         self._settled.add(request_id)
-        admitted = self._release(request_id)
-        # By the dates alone, so that it does not matter how long this gate has been remembering.
-        governed = admitted is not None and at_us < admitted.timestamp_us + self.longest_us
+        governed = self._settle(request_id, at_us, cost_nano)
+        tokens = (usage.tokens_in or 0) + (usage.tokens_out or 0)
         now_us = max(self.now_us, at_us)
-        self._spend(usage, cost_nano, governed, now_us)
-        self._route_costs.add((usage.route_name, usage.budget_namespace), at_us, cost_nano, now_us)
-        if (
-            admitted is not None
-            and admitted.expected_nano is not None
-            and at_us < admitted.timestamp_us + self.policy.ttl_us
-        ):
-            key = (admitted.labels.route_name, admitted.model, admitted.model_tier)
-            sums = side_by_side(admitted.expected_nano, admitted.reserved_nano, cost_nano)
-            self._estimates.add(key, at_us, sums, now_us)
-        if usage.success:
-            for means in self._baselines.values():
-                means.add((usage.feature_id, usage.model_tier), at_us, cost_nano, now_us)
-            if usage.tokens_out is not None:
-                self._output_tokens.add((usage.route_name, usage.model), at_us, usage.tokens_out, now_us)
+        for unit, sums, key in self._accounts_of(usage):
+            if unit == "nano_usd":
+                amount = cost_nano
+            elif unit == "tokens":
+                amount = tokens
+            elif unit == "requests":
+                if governed:
+                    continue  # counted at its decision
+                amount = 1
+            elif usage.tokens_out is None:
+                continue
+            else:
+                amount = usage.tokens_out
+            window = sums.window_of(key, now_us)
+            if window is not None and window.add(at_us, amount + sums.each):
+                # A scope that no decision ever reads lets go of what has left too.
+                window.total_at(self.now_us)
+
+    def bill_all(self, bills: Bills, likes: Sequence[Usage | None]) -> bool:
+        """`bill` for each of many, at a fraction of the price; False, and nothing done, when an id among
+        them is not new.
+
+        Args:
+            likes: of each kind in `bills` one bill.
+        """
+        request_ids = set(bills.request_ids)
+        if len(request_ids) < len(bills.request_ids) or self._settled.knows_any(request_ids):
+            return False
+        self._settled.add_all(request_ids)
+        at_us = bills.at_us
+        new_requests: list[int | None] = [1] * len(at_us)
+        if self._open or self._lapsed:
+            requests = zip(bills.request_ids, at_us, bills.cost_nano, strict=True)
+            new_requests = [None if self._settle(*request) else 1 for request in requests]
+        for (unit, sums, key), places in self._places_of(bills, likes):
+            if unit == "nano_usd":
+                amounts: list[Any] = bills.cost_nano
+            elif unit == "tokens":
+                amounts = [(in_ or 0) + (out or 0) for in_, out in zip(*bills.tokens, strict=True)]
+            elif unit == "requests":
+                amounts = new_requests
+            else:
+                amounts = bills.tokens[1]
+            instants = at_us
+            if places is not None:
+                instants, amounts = [at_us[place] for place in places], [amounts[place] for place in places]
+            if None in amounts:
+                instants = [at for at, amount in zip(instants, amounts, strict=True) if amount is not None]
+                amounts = [amount for amount in amounts if amount is not None]
+            window = sums.window_of(key, max(self.now_us, at_us[-1])) if instants else None
+            if window is not None:
+                window.total_at(self.now_us)
+                window.add_sorted(instants, amounts, sums.each)
+        return True
 
     def alerted(
         self, policy_id: str, scope: Scope, fraction: float, at_us: int, window_start_us: int
@@ -266,31 +321,59 @@ class Ledger:
                 postings.append((meter, amount))
         return postings
 
-    def _spend(self, usage: Usage, cost_nano: int, governed: bool, now_us: int) -> None:
-        """Count a bill under every limit that it falls under."""
+    def _settle(self, request_id: str, at_us: int, cost_nano: int) -> bool:
+        """Give up a bill's reservation; whether a decision governs it, which has counted the request."""
+        admitted = self._release(request_id)
+        if admitted is None:
+            return False
+        if admitted.expected_nano is not None and at_us < admitted.timestamp_us + self.policy.ttl_us:
+            key = (admitted.labels.route_name, admitted.model, admitted.model_tier)
+            sums = side_by_side(admitted.expected_nano, admitted.reserved_nano, cost_nano)
+            self._estimates.add(key, at_us, sums, max(self.now_us, at_us))
+        # By the dates alone, so that it does not matter how long this gate has been remembering.
+        return at_us < admitted.timestamp_us + self.longest_us
+
+    def _accounts_of(self, usage: Usage) -> Iterator[Account]:
+        """Where a bill counts: under every limit that it falls under, and in the means."""
         charged = self.charged(usage.budget_namespace)
-        if charged is None:
-            return
-        at_us = usage.timestamp_us
         for book in self.books(charged):
-            if not book.meters:
-                continue
-            scope = book.scope(charged, usage)
-            for meters in book.meters:
-                meter = meters.by_scope.get(scope) or _meter_or_none(meters, scope, now_us)
-                if meter is None:
-                    continue
-                if meters.unit == "nano_usd":
-                    amount = cost_nano
-                elif meters.unit == "tokens":
-                    amount = (usage.tokens_in or 0) + (usage.tokens_out or 0)
-                elif governed:
-                    continue  # counted at its decision
-                else:
-                    amount = 1
-                if meter.window.add(at_us, amount):
-                    # A scope that no decision ever reads lets go of what has left too.
-                    meter.window.total_at(self.now_us)
+            if book.meters:
+                scope = book.scope(charged, usage)  # type: ignore[arg-type]  # None has no books
+                for meters in book.meters:
+                    yield meters.unit, meters, scope
+        yield "nano_usd", self._route_costs, (usage.route_name, usage.budget_namespace)
+        if usage.success:
+            for means in self._baselines.values():
+                yield "nano_usd", means, (usage.feature_id, usage.model_tier)
+            yield "tokens_out", self._output_tokens, (usage.route_name, usage.model)
+
+    def _places_of(
+        self, bills: Bills, likes: Sequence[Usage | None]
+    ) -> Iterator[tuple[Account, list[int] | None]]:
+        """Every account of many bills with the places, in order, of those that count there, None for all."""
+        if len(bills.kinds) == 1:
+            for account in self._accounts_of_kind(likes[bills.kinds[0]]):
+                yield account, None
+            return
+        of_kind: defaultdict[int, list[int]] = defaultdict(list)
+        for place, kind in enumerate(bills.kinds):
+            of_kind[kind].append(place)
+        of_account: defaultdict[Account, list[int]] = defaultdict(list)
+        for kind, places in of_kind.items():
+            for account in self._accounts_of_kind(likes[kind]):
+                of_account[account] += places
+        for account, places in of_account.items():
+            places.sort()
+            yield account, places if len(places) < len(bills.at_us) else None
+
+    def _accounts_of_kind(self, like: Usage | None) -> list[Account]:
+        accounts = self._known_accounts.get(like)
+        if accounts is None:
+            if len(self._known_accounts) >= _MOST_ACCOUNTS:
+                self._known_accounts.clear()
+            accounts = [] if like is None else list(self._accounts_of(like))
+            self._known_accounts[like] = accounts
+        return accounts
 
     def _release(self, request_id: str) -> Admitted | None:
         """Take the id's reservation back from wherever it counts; its admission, None if there was none."""

@@ -10,6 +10,7 @@ import heapq
 
 import msgspec
 
+from policy_runtime.breaks import Breaks
 from policy_runtime.ledger import Admitted, Held, Ledger
 from policy_runtime.meters import MeanKey, Means, Meter, Meters, Scope, apart, side_by_side
 from policy_runtime.policy import Policy
@@ -53,29 +54,50 @@ class LedgerState(msgspec.Struct):
     means: list[list[MeanState]]
 
 
-def state_of(ledger: Ledger) -> LedgerState:
-    """The ledger as data."""
-    now_us = ledger.now_us
-    limits: list[list[MeterState]] = []
-    places: dict[int, tuple[int, int]] = {}
-    for number, meters in enumerate(_limits_of(ledger)):
-        stored: list[MeterState] = []
-        for scope, meter in meters.by_scope.items():
-            if not meter.is_idle(now_us):
-                places[id(meter)] = number, len(stored)
-                stored.append(MeterState(scope, meter.window.parts(), meter.reserved, meter.lapsed.parts()))
-        limits.append(stored)
-    return LedgerState(
-        now_us=now_us,
-        last_decision_us=ledger.last_decision_us,
-        policy_hash_in_log=ledger.policy_hash_in_log,
-        meters=limits,
-        open=[_held_state(held, places) for held in ledger._open.values()],
-        lapsed=[_held_state(held, places) for held in ledger._lapsed.values()],
-        settled=ledger._settled.digests(),
-        alerts=[(*key, *told) for key, told in ledger._last_alerts.items()],
-        means=[[_mean_state(means, key) for key in means.keys(now_us)] for means in _means_of(ledger)],
-    )
+class LedgerCopy:
+    """A ledger as it is now, whatever is folded next: the quick half of making data of it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._now_us = ledger.now_us
+        self._last_decision_us = ledger.last_decision_us
+        self._policy_hash_in_log = ledger.policy_hash_in_log
+        self._limits = [
+            [(scope, meter.copy(), id(meter)) for scope, meter in meters.by_scope.items()]
+            for meters in _limits_of(ledger)
+        ]
+        self._open, self._lapsed = (
+            [(held.admitted, held.expires_us, held.postings) for held in reservations.values()]
+            for reservations in (ledger._open, ledger._lapsed)
+        )
+        self._settled = ledger._settled.copy()
+        self._alerts = [(*key, *told) for key, told in ledger._last_alerts.items()]
+        self._means = [means.copy() for means in _means_of(ledger)]
+
+    def state(self) -> LedgerState:
+        """It as data, which takes a while: it makes breaks, in which other threads go on."""
+        breaks, now_us = Breaks(), self._now_us
+        limits: list[list[MeterState]] = []
+        places: dict[int, tuple[int, int]] = {}
+        for number, meters in enumerate(self._limits):
+            stored: list[MeterState] = []
+            for scope, meter, identity in meters:
+                if not meter.is_idle(now_us):
+                    places[identity] = number, len(stored)
+                    parts = meter.window.parts(), meter.lapsed.parts()
+                    stored.append(MeterState(scope, parts[0], meter.reserved, parts[1]))
+                breaks.take()
+            limits.append(stored)
+        return LedgerState(
+            now_us=now_us,
+            last_decision_us=self._last_decision_us,
+            policy_hash_in_log=self._policy_hash_in_log,
+            meters=limits,
+            open=[_held_state(*held, places) for held in self._open],
+            lapsed=[_held_state(*held, places) for held in self._lapsed],
+            settled=self._settled.digests(),
+            alerts=self._alerts,
+            means=[[_mean_state(means, key, breaks) for key in means.keys(now_us)] for means in self._means],
+        )
 
 
 def ledger_of(state: LedgerState, policy: Policy) -> Ledger:
@@ -125,12 +147,15 @@ def _means_of(ledger: Ledger) -> list[Means]:
     return [*ledger._baselines.values(), ledger._output_tokens, ledger._route_costs, ledger._estimates]
 
 
-def _mean_state(means: Means, key: MeanKey) -> MeanState:
+def _mean_state(means: Means, key: MeanKey, breaks: Breaks) -> MeanState:
+    breaks.take()
     parts = [[at_us, count, *apart(total, means.sums)] for at_us, count, total in means.parts(key)]
     return MeanState(key, parts)
 
 
-def _held_state(held: Held, places: dict[int, tuple[int, int]]) -> HeldState:
+def _held_state(
+    admitted: Admitted, expires_us: int, postings: list[tuple[Meter, int]], places: dict[int, tuple[int, int]]
+) -> HeldState:
     # A meter that is stored no more holds nothing of it.
-    postings = [(*places[id(meter)], amount) for meter, amount in held.postings if id(meter) in places]
-    return HeldState(held.admitted, held.expires_us, postings)
+    stored = [(*places[id(meter)], amount) for meter, amount in postings if id(meter) in places]
+    return HeldState(admitted, expires_us, stored)

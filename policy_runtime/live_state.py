@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,13 +144,7 @@ class LiveState:
             self._decisions.fold_new(ledger)
         if ledger.folded_bytes >= self._renew_at_bytes:
             self._renew_at_bytes = _next_checkpoint_at(ledger)
-            renewal = threading.Thread(
-                target=self._renew_checkpoint, name="governance-checkpoint", daemon=True
-            )
-            try:
-                renewal.start()
-            except RuntimeError as exc:  # no more threads, or the interpreter is on its way out
-                logger.debug("no checkpoint is made now: %s", exc)
+            _in_background(self._renew_checkpoint, daemon=True)
 
     def _start(self, now_us: int) -> Ledger:
         """Fold what the longest window needs, from the checkpoint on if there is one that fits."""
@@ -168,7 +163,7 @@ class LiveState:
         if ledger is None:
             ledger = self._fold_logs(Ledger(self.policy), now_us, [])
         if ledger.folded_bytes >= CHECKPOINT_EVERY_BYTES:
-            self._save_checkpoint(ledger, now_us)
+            self._leave_checkpoint(path, ledger)
         self._renew_at_bytes = _next_checkpoint_at(ledger)
         return ledger
 
@@ -188,6 +183,7 @@ class LiveState:
         decisions = LogFollower(self._decisions_path, gives_way=way)
         telemetry = [LogFollower(path, after=decisions, gives_way=way) for path in self._telemetry_paths]
         since_us = now_us - self.policy.reach_us
+        ledger.advance(now_us)  # what no window holds any more is not kept
         decisions.fold_since(ledger, since_us, of_decisions)
         for follower, files in zip(telemetry, of_telemetry, strict=True):
             # Every decision that is folded finds its bill, else it would reserve for nothing.
@@ -196,14 +192,22 @@ class LiveState:
         self.decisions_tail = decisions.tail
         return ledger
 
-    def _save_checkpoint(self, ledger: Ledger, now_us: int) -> None:
+    def _leave_checkpoint(self, path: Path, ledger: Ledger) -> None:
+        """Have the checkpoint written of what has just been folded, in the background: the first decision
+        waits for the logs, not for the next start's sake. The process does not end before it is written,
+        so that short-lived ones leave it too."""
         from policy_runtime import checkpoint  # noqa: PLC0415  see `_start`
+        from policy_runtime.ledger_state import LedgerCopy  # noqa: PLC0415
 
         files = [follower.folded_files() for follower in (self._decisions, *self._telemetry) if follower]
         settled = [folded for folded in files if folded is not None]
-        if len(settled) == len(files):
-            ledger.advance(now_us)
-            checkpoint.save(checkpoint.checkpoint_path(self._decisions_path), ledger, settled)
+        if len(settled) < len(files):
+            return
+        snapshot = checkpoint.Snapshot(self.policy, settled, LedgerCopy(ledger))
+        if self._gives_way:  # in the background already
+            checkpoint.save(path, snapshot)
+        else:
+            _in_background(lambda: checkpoint.save(path, snapshot), daemon=False)
 
     def _renew_checkpoint(self) -> None:
         """Start apart from the gate, from its last checkpoint, for the sake of the next one: the gate's own
@@ -217,6 +221,14 @@ class LiveState:
             logger.warning("no checkpoint could be made: %s", exc)
         finally:
             apart.forget()
+
+
+def _in_background(work: Callable[[], object], *, daemon: bool) -> None:
+    """Do the work of a checkpoint beside the gate's."""
+    try:
+        threading.Thread(target=work, name="governance-checkpoint", daemon=daemon).start()
+    except RuntimeError as exc:  # no more threads, or the interpreter is on its way out
+        logger.debug("no checkpoint is made now: %s", exc)
 
 
 def _next_checkpoint_at(ledger: Ledger) -> int:

@@ -51,13 +51,26 @@ class Meter:
         """What the meter shows at `now_us`."""
         return Reading(self.window.total_at(now_us), self.reserved, self.lapsed.total_at(now_us))
 
+    def copy(self) -> Meter:
+        """The meter as it is now, whatever is counted next."""
+        copied = Meter(self.window.copy(), self.lapsed.copy())
+        copied.reserved = self.reserved
+        return copied
+
     def is_idle(self, now_us: int) -> bool:
         """Whether nothing in it can still matter."""
         return not (self.reserved or self.window.total_at(now_us) or self.lapsed.total_at(now_us))
 
 
 class Meters:
-    """One limit's meters, by scope."""
+    """One limit's meters, by scope.
+
+    Attributes:
+        unit: what the limit is on: `nano_usd`, `tokens` or `requests`.
+        each: what is counted for every amount beside it: nothing.
+    """
+
+    each = 0
 
     __slots__ = (
         "_max_scopes", "_period_us", "_rule", "_sweep_at", "_swept_us", "_zone", "by_scope", "unit"
@@ -93,6 +106,17 @@ class Meters:
                 )
             meter = self.by_scope[scope] = Meter(self._new_window(), RollingWindow(self._period_us))
         return meter
+
+    def window_of(self, scope: Scope, now_us: int) -> Window | None:
+        """Where spending under `scope` is counted; None past `max_scopes`: judgement reports the overflow by
+        `on_error`."""
+        meter = self.by_scope.get(scope)
+        if meter is None:
+            try:
+                meter = self.meter(scope, now_us)
+            except TooManyScopes:
+                return None
+        return meter.window
 
     def _new_window(self) -> Window:
         rule = self._rule
@@ -130,17 +154,17 @@ class Means:
         "_by_key",
         "_count_shift",
         "_max_keys",
-        "_one",
         "_period_us",
         "_sweep_at",
         "_swept_us",
+        "each",
         "sums",
     )
 
     def __init__(self, period_us: int, max_keys: int, sums: int = 1) -> None:
         self.sums = sums
         self._count_shift = _SUM_BITS * sums
-        self._one = 1 << self._count_shift
+        self.each = 1 << self._count_shift
         self._period_us = period_us
         self._max_keys = max_keys
         self._sweep_at = _FIRST_SWEEP
@@ -149,21 +173,27 @@ class Means:
 
     def add(self, key: MeanKey, at_us: int, value: int, now_us: int, count: int = 1) -> None:
         """Count one `value` ≥ 0 (of several sums: `side_by_side`) under `key`, or `count` that sum to it."""
-        window = self._by_key.get(key)
-        if window is None:
-            if (
-                len(self._by_key) >= min(self._sweep_at, self._max_keys)
-                and now_us >= self._swept_us + _SWEEP_PAUSE_US
-            ):
-                idle = [old for old, kept in self._by_key.items() if not kept.total_at(now_us)]
-                for old in idle:
-                    del self._by_key[old]
-                self._swept_us = now_us
-                self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._by_key))
-            if len(self._by_key) >= self._max_keys:
-                return
-            window = self._by_key[key] = RollingWindow(self._period_us)
-        window.add(at_us, count * self._one + value)
+        window = self.window_of(key, now_us)
+        if window is not None:
+            window.add(at_us, count * self.each + value)
+
+    def window_of(self, key: MeanKey, now_us: int) -> RollingWindow | None:
+        """Where values under `key` are counted, each plus `each`; None where no more keys are kept."""
+        return self._by_key.get(key) or self._new_window(key, now_us)
+
+    def _new_window(self, key: MeanKey, now_us: int) -> RollingWindow | None:
+        if (
+            len(self._by_key) >= min(self._sweep_at, self._max_keys)
+            and now_us >= self._swept_us + _SWEEP_PAUSE_US
+        ):
+            for old in [old for old, kept in self._by_key.items() if not kept.total_at(now_us)]:
+                del self._by_key[old]
+            self._swept_us = now_us
+            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._by_key))
+        if len(self._by_key) >= self._max_keys:
+            return None
+        window = self._by_key[key] = RollingWindow(self._period_us)
+        return window
 
     def at(self, key: MeanKey, now_us: int) -> tuple[int, int]:
         """(count, sum) of `key` at `now_us`; zeros for an unknown key."""
@@ -171,7 +201,13 @@ class Means:
         if window is None:
             return 0, 0
         packed = window.total_at(now_us)
-        return packed >> self._count_shift, packed & (self._one - 1)
+        return packed >> self._count_shift, packed & (self.each - 1)
+
+    def copy(self) -> Means:
+        """The means as they are now, whatever is added next."""
+        copied = Means(self._period_us, self._max_keys, self.sums)
+        copied._by_key = {key: window.copy() for key, window in self._by_key.items()}
+        return copied
 
     def keys(self, now_us: int) -> list[MeanKey]:
         """Every key with something in its window."""
@@ -179,5 +215,5 @@ class Means:
 
     def parts(self, key: MeanKey) -> list[tuple[int, int, int]]:
         """(instant, count, sum) triples that, added under a key without any, make it the same."""
-        shift, mask = self._count_shift, self._one - 1
+        shift, mask = self._count_shift, self.each - 1
         return [(at_us, packed >> shift, packed & mask) for at_us, packed in self._by_key[key].parts()]

@@ -10,8 +10,10 @@ What does not belong here: what is summed, and why.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from llmscope.timestamps import MICROS, from_micros, to_micros
 
@@ -46,6 +48,10 @@ class Window(Protocol):
         which `total_at` gives up again when it leaves."""
         ...
 
+    def add_sorted(self, at_us: list[int], amounts: list[int], each: int = 0) -> None:
+        """`add` of each amount and `each` more at its instant; the instants are in order."""
+        ...
+
     def total_at(self, now_us: int) -> int:
         """The sum at `now_us`, which must not step back between calls by more than a bucket."""
         ...
@@ -56,6 +62,10 @@ class Window(Protocol):
 
     def parts(self) -> list[tuple[int, int]]:
         """(instant, amount) pairs that, added to an empty window of the kind, make it the same."""
+        ...
+
+    def copy(self) -> Self:
+        """The window as it is now, whatever is added next."""
         ...
 
 
@@ -95,6 +105,25 @@ class RollingWindow:
         self._total += amount
         return True
 
+    def add_sorted(self, at_us: list[int], amounts: list[int], each: int = 0) -> None:
+        width_us, buckets = self.bucket_us, self._buckets
+        begin = bisect_left(at_us, self._first_live * width_us)
+        if begin:
+            at_us, amounts = at_us[begin:], amounts[begin:]
+        if not at_us:
+            return
+        if len(at_us) > 4 * (at_us[-1] - at_us[0] + width_us) // width_us:  # many in a bucket
+            for begin, end in _stretches(at_us, width_us):
+                self.add(at_us[begin], sum(amounts[begin:end]) + each * (end - begin))
+            return
+        self._total += sum(amounts) + each * len(amounts)
+        for bucket, amount in zip([at // width_us for at in at_us], amounts, strict=True):
+            if bucket in buckets:
+                buckets[bucket] += amount + each
+            else:
+                buckets[bucket] = amount + each
+                heapq.heappush(self._order, bucket)
+
     def total_at(self, now_us: int) -> int:
         if now_us >= self._leaves_us:
             self._first_live = first_live = (now_us - self.period_us) // self.bucket_us
@@ -109,6 +138,12 @@ class RollingWindow:
 
     def parts(self) -> list[tuple[int, int]]:
         return [(bucket * self.bucket_us, amount) for bucket, amount in sorted(self._buckets.items())]
+
+    def copy(self) -> Self:
+        copied = type(self)(self.period_us)
+        copied._buckets, copied._order = self._buckets.copy(), self._order.copy()
+        copied._total = self._total
+        return copied
 
     def seconds_until_at_most(self, now_us: int, amount: int) -> float:
         """How long until, with nothing added, the sum is at most `amount` (0 when it is already)."""
@@ -143,6 +178,10 @@ class CalendarWindow:
         self._sums[start] = amount
         return True
 
+    def add_sorted(self, at_us: list[int], amounts: list[int], each: int = 0) -> None:
+        for begin, end in _stretches(at_us, _QUARTER_US):
+            self.add(at_us[begin], sum(amounts[begin:end]) + each * (end - begin))
+
     def total_at(self, now_us: int) -> int:
         start = self.start_at(now_us)
         sums = self._sums
@@ -163,6 +202,23 @@ class CalendarWindow:
 
     def parts(self) -> list[tuple[int, int]]:
         return list(self._sums.items())
+
+    def copy(self) -> Self:
+        copied = type(self)(self.period, self._zone)
+        copied._sums = self._sums.copy()
+        return copied
+
+
+def _stretches(at_us: list[int], width_us: int) -> Iterator[tuple[int, int]]:
+    """(begin, end) of what in `at_us`, which is in order, falls into the same stretch of `width_us`."""
+    begin, size = 0, len(at_us)
+    while begin < size:
+        next_us = (at_us[begin] // width_us + 1) * width_us
+        end = begin + 1
+        if end < size and at_us[end] < next_us:
+            end = bisect_left(at_us, next_us, end)
+        yield begin, end
+        begin = end
 
 
 def calendar_start(instant: datetime, period: str, zone: ZoneInfo) -> int:

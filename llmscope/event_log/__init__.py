@@ -23,6 +23,7 @@ from llmscope.event_log._lock import (
 )
 from llmscope.event_log._read import (
     FINGERPRINT_BYTES,
+    READ_BYTES,
     Chunk,
     FileEnd,
     Fingerprint,
@@ -39,6 +40,7 @@ __all__ = [
     "FINGERPRINT_BYTES",
     "LONGEST_WAIT_SECONDS",
     "MAX_LINE_BYTES",
+    "READ_BYTES",
     "AdmissionLock",
     "Chunk",
     "Durability",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,15 @@ def start(traffic: Traffic, policy: Policy = POLICY) -> tuple[Ledger, int]:
     ledger, now_us, degraded = state.current()
     assert degraded is None
     state.forget()
+    wait_for_checkpoints()
     return ledger, now_us
+
+
+def wait_for_checkpoints() -> None:
+    """Until those that this process is writing in the background are written."""
+    for thread in threading.enumerate():
+        if thread.name == "governance-checkpoint":
+            thread.join()
 
 
 def start_without(traffic: Traffic) -> tuple[Ledger, int]:

@@ -24,7 +24,13 @@ from policy_runtime.ledger import Ledger
 from policy_runtime.live_state import LiveState
 from policy_runtime.policy import Policy
 from tests.policy_runtime.log_lines import START, encode, original_line
-from tests.policy_runtime.starting import checkpoint_of, start, start_without, write_checkpoint
+from tests.policy_runtime.starting import (
+    checkpoint_of,
+    start,
+    start_without,
+    wait_for_checkpoints,
+    write_checkpoint,
+)
 from tests.policy_runtime.traffic import (
     POLICY,
     SLOW,
@@ -191,6 +197,7 @@ def of_more_logs(path: Path, traffic: Traffic) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 0)
         LiveState(paths, traffic.decisions, traffic.clock, POLICY).current()
+    wait_for_checkpoints()
 
 
 def of_the_future(path: Path, traffic: Traffic) -> None:

@@ -1,0 +1,172 @@
+"""Reading a stretch of telemetry at once, for who folds a million lines before the first decision.
+
+Lines that say the same but for id, time, cost and tokens become one `Bills`. What they say is decided in
+`telemetry_line`: it reads one line of each kind. A stretch with any line that is not plain, or not valid,
+has no batch; its reader takes it line by line.
+"""
+
+from __future__ import annotations
+
+from itertools import compress, zip_longest
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from llmscope.errors import MalformedLine
+from llmscope.event_log import MAX_LINE_BYTES
+from llmscope.money import MAX_USD, to_nanos
+from llmscope.telemetry_line import MOST_TOKENS, TelemetryLine, Usage, cost_is_unknown, normalise
+from llmscope.timestamps import OUR_LENGTH, parse_our_micros
+
+_Tokens = Annotated[int, Meta(ge=0, lt=MOST_TOKENS)] | None
+
+
+class _PlainTags(msgspec.Struct, frozen=True, gc=False):
+    """`Tags`, all of it text."""
+
+    tenant_id: str | None = None
+    caller_id: str | None = None
+    use_case: str | None = None
+    feature_id: str | None = None
+    experiment_id: str | None = None
+    budget_namespace: str | None = None
+
+
+class _PlainLine(TelemetryLine, gc=False):
+    """The line of a request as our writers and the original's make it: types and limits are checked while
+    it is decoded. Numbers elsewhere and other dialects are left to `TelemetryLine`."""
+
+    event: None = None
+    timestamp: Annotated[str, Meta(min_length=OUR_LENGTH, max_length=OUR_LENGTH)] = ""
+    request_id: Annotated[str, Meta(min_length=1)] = ""
+    tenant_id: str | None = None
+    caller_id: str | None = None
+    use_case: str | None = None
+    feature_id: str | None = None
+    experiment_id: str | None = None
+    budget_namespace: str | None = None
+    route: str | None = None
+    model_selected: str | None = None
+    model_tier: str | None = None
+    tokens_in: _Tokens = None
+    tokens_out: _Tokens = None
+    tokens: None = None
+    estimated_cost_usd: Annotated[float, Meta(ge=0, lt=MAX_USD)] | None = None
+    cost_usd: None = None
+    cost_source: str | None = None
+    status: str | None = None
+    finish_reason: str | None = None
+    audit_tags: _PlainTags | None = None  # type: ignore[assignment]  # read like `Tags`
+    metadata: None = None
+
+
+# Everything that `normalise` makes a bill's labels, success and unknown cost of, where the three that are
+# required below are there.
+_what_it_says = attrgetter(
+    "tenant_id", "caller_id", "use_case", "feature_id", "experiment_id", "budget_namespace", "route",
+    "model_selected", "model_tier", "status", "finish_reason", "cost_source", "audit_tags",
+)  # fmt: skip
+# Past so many kinds they are looked at anew.
+_MOST_KINDS = 4096
+_decode = msgspec.json.Decoder(_PlainLine).decode
+
+
+class Bills(msgspec.Struct, gc=False):
+    """Requests of known cost in the order of their time, in columns.
+
+    Attributes:
+        kinds: what requests have in common, see `BatchReader.likes`: one for each, or one for all.
+        request_ids, at_us, cost_nano: of each; microseconds since 1970, nano-USD.
+        tokens: input tokens of each, and output tokens of each.
+        latest_us: the latest instant of a line, known cost or not.
+    """
+
+    kinds: list[int]
+    request_ids: list[str]
+    at_us: list[int]
+    cost_nano: list[int]
+    tokens: tuple[list[int | None], list[int | None]]
+    latest_us: int
+
+
+class BatchReader:
+    """Reads stretches of a log one after the other.
+
+    Attributes:
+        likes: of each kind of line met so far one line, for what all of the kind have in common: labels,
+            route, model, tier, success. None where that is an unknown cost.
+    """
+
+    def __init__(self) -> None:
+        self.likes: list[Usage | None] = []
+        self._numbers: dict[Any, int] = {}
+
+    def read(self, data: bytes) -> Bills | None:
+        """The bills in `data`, whole lines with their newlines; None when it must be read line by line."""
+        if len(data) >= MAX_LINE_BYTES:  # a line in it might be too long
+            return None
+        texts = data.split(b"\n")
+        if texts.pop() or not texts:
+            return None
+        try:
+            if not data.isascii():
+                data.decode("utf-8")  # all of it, as for a single line
+            lines = list(map(_decode, texts))
+            kinds = self._kinds_of(lines)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedLine):
+            return None
+        at_us = parse_our_micros([line.timestamp for line in lines])
+        request_ids = [line.request_id for line in lines]
+        if at_us is None or "" in request_ids:
+            return None
+        cost_usd = [line.estimated_cost_usd for line in lines]
+        tokens = [line.tokens_in for line in lines], [line.tokens_out for line in lines]
+        columns: list[list[Any]] = [request_ids, at_us, cost_usd, *tokens]
+        latest_us = max(at_us)
+        if len(kinds) > 1:
+            columns.append(kinds)
+        elif self.likes[kinds[0]] is None:
+            return Bills(kinds, [], [], [], ([], []), latest_us)
+        if None in cost_usd or (len(kinds) > 1 and not all(map(self.likes.__getitem__, kinds))):
+            known = [self._is_known(*of) for of in zip_longest(cost_usd, kinds, fillvalue=kinds[0])]
+            columns = [list(compress(column, known)) for column in columns]
+        if columns[1] != sorted(columns[1]):
+            order = sorted(range(len(columns[1])), key=columns[1].__getitem__)
+            columns = [[column[place] for place in order] for column in columns]
+        request_ids, at_us, cost, tokens_in, tokens_out, *more = columns
+        if more:
+            (kinds,) = more
+        return Bills(kinds, request_ids, at_us, to_nanos(cost), (tokens_in, tokens_out), latest_us)
+
+    def _is_known(self, cost_usd: float | None, kind: int) -> bool:
+        return cost_usd is not None and self.likes[kind] is not None
+
+    def _kinds_of(self, lines: list[_PlainLine]) -> list[int]:
+        """Of each line its kind, or of all of them."""
+        if len(self.likes) >= _MOST_KINDS:
+            self.likes, self._numbers = [], {}
+        said = list(map(_what_it_says, lines))
+        if said.count(said[0]) == len(said):  # as in the log of a small service
+            del said[1:]
+        numbers = self._numbers
+        try:
+            return [numbers[what] for what in said]
+        except KeyError:
+            for what, line in zip(said, lines):  # noqa: B905  one may stand for all
+                if what not in numbers:
+                    self.likes.append(_like(line))
+                    numbers[what] = len(self.likes) - 1
+            return [numbers[what] for what in said]
+
+
+def _like(line: _PlainLine) -> Usage | None:
+    """What all lines of a kind say, None when it is that their cost is unknown.
+
+    Raises:
+        MalformedLine: it is for `normalise` to find that out in each.
+    """
+    if not (line.route and line.model_selected and line.status):
+        raise MalformedLine("not_plain")
+    return None if cost_is_unknown(line, line.status) else normalise(line, "")
