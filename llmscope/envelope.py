@@ -110,6 +110,7 @@ class LLMRequestEnvelope:
     cache_saved_usd: float | None = None
     cache_write_tokens: int | None = None
     time_to_first_token_ms: float | None = None
+    cache_write_1h_tokens: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The envelope as plain values in field order: enums as text, None left out."""

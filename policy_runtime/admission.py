@@ -139,6 +139,7 @@ class Admission:
         model: str | None = None,
         cache_read_tokens: int | None = None,
         cache_write_tokens: int | None = None,
+        cache_write_1h_tokens: int | None = None,
         status: str = "success",
     ) -> None:
         """Append the bill: `cost_usd` as stated, else tokens at the model's price.
@@ -150,6 +151,7 @@ class Admission:
             model: the model that answered, when it is not the one admitted.
             cache_read_tokens: how many of `tokens_in` the provider had cached.
             cache_write_tokens: how many of `tokens_in` the provider put into its cache.
+            cache_write_1h_tokens: how many of those it keeps there for an hour.
 
         Raises:
             AlreadySettled: it was settled before.
@@ -169,6 +171,7 @@ class Admission:
             model=model,
             cache_read_tokens=cache_read_tokens,
             cache_write_tokens=cache_write_tokens,
+            cache_write_1h_tokens=cache_write_1h_tokens,
             status=status,
         )
         self._write(line)

@@ -54,6 +54,7 @@ def bill_line(
     model: str | None = None,
     cache_read_tokens: int | None = None,
     cache_write_tokens: int | None = None,
+    cache_write_1h_tokens: int | None = None,
     status: str = "success",
 ) -> bytes:
     """The line of a bill: `cost_usd` as stated, else tokens at the model's price. A model without a price
@@ -63,6 +64,7 @@ def bill_line(
         model: the model that answered, when it is not the one admitted.
         cache_read_tokens: how many of `tokens_in` the provider had cached.
         cache_write_tokens: how many of `tokens_in` the provider put into its cache.
+        cache_write_1h_tokens: how many of those it keeps there for an hour.
 
     Raises:
         ValueError: neither a cost nor both token counts, or numbers that no call has: a line with them would
@@ -76,6 +78,7 @@ def bill_line(
     tokens_in, tokens_out = _tokens("tokens_in", tokens_in), _tokens("tokens_out", tokens_out)
     cache_read_tokens = _tokens("cache_read_tokens", cache_read_tokens)
     cache_write_tokens = _tokens("cache_write_tokens", cache_write_tokens)
+    cache_write_1h_tokens = _tokens("cache_write_1h_tokens", cache_write_1h_tokens)
     model = readable_text("model", model) or admitted.model
     rate = price_of(model)
     if cost_usd is not None:
@@ -84,7 +87,13 @@ def bill_line(
         source = CostSource.ESTIMATED_LOCAL_SNAPSHOT
         cost_nano = None
         if rate is not None:
-            cost_nano = rate.cost_nano(tokens_in, tokens_out, cache_read_tokens or 0, cache_write_tokens or 0)
+            cost_nano = rate.cost_nano(
+                tokens_in,
+                tokens_out,
+                cache_read_tokens or 0,
+                cache_write_tokens or 0,
+                cache_write_1h_tokens or 0,
+            )
     else:
         raise ValueError("a bill needs cost_usd, or both tokens_in and tokens_out")
     return usage_line(
@@ -104,6 +113,7 @@ def bill_line(
         latency_ms=latency_ms,
         cache_read_tokens=cache_read_tokens,
         cache_write_tokens=cache_write_tokens,
+        cache_write_1h_tokens=cache_write_1h_tokens,
         timestamp=now,
     )
 

@@ -50,6 +50,7 @@ class Reply(tuple[str, int, int]):
     finish_reason: str | None = None
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     usage_known: bool = True
 
     @classmethod
@@ -63,6 +64,7 @@ class Reply(tuple[str, int, int]):
         reply.finish_reason = getattr(response, "finish_reason", None)
         reply.cache_read_tokens = getattr(response, "cache_read_tokens", 0) if counted else 0
         reply.cache_write_tokens = getattr(response, "cache_write_tokens", 0) if counted else 0
+        reply.cache_write_1h_tokens = getattr(response, "cache_write_1h_tokens", 0) if counted else 0
         reply.usage_known = counted and getattr(response, "usage_known", True)
         return reply
 

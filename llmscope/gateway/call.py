@@ -47,6 +47,7 @@ class Answer:
     finish_reason: str | None = None
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     cost_nano: int | None = None
     price_version: str | None = None
 
@@ -130,7 +131,11 @@ class Call:
             try:
                 rate = rate_for(model, self.record.clock.now(), self.target.provider)
                 cost_nano = rate.cost_nano(
-                    tokens_in, tokens_out, more.cache_read_tokens, more.cache_write_tokens
+                    tokens_in,
+                    tokens_out,
+                    more.cache_read_tokens,
+                    more.cache_write_tokens,
+                    more.cache_write_1h_tokens,
                 )
                 price_version = rate.price_version
             except ConfigurationError as unpriced:
@@ -144,6 +149,7 @@ class Call:
             finish_reason=more.finish_reason,
             cache_read_tokens=more.cache_read_tokens,
             cache_write_tokens=more.cache_write_tokens,
+            cache_write_1h_tokens=more.cache_write_1h_tokens,
             cost_nano=cost_nano,
             price_version=price_version,
         )
@@ -217,6 +223,7 @@ class Call:
         envelope.tokens_total = envelope.tokens_in + envelope.tokens_out
         envelope.cache_read_tokens = sum(answer.cache_read_tokens for answer in answers) or None
         envelope.cache_write_tokens = sum(answer.cache_write_tokens for answer in answers) or None
+        envelope.cache_write_1h_tokens = sum(answer.cache_write_1h_tokens for answer in answers) or None
         costs = [answer.cost_nano for answer in answers]
         if None not in costs:
             envelope.estimated_cost_usd = from_nano(sum(cost for cost in costs if cost is not None))

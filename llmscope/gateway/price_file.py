@@ -24,6 +24,7 @@ class Amounts(BaseModel):
     output_usd_per_mtok: Usd
     cache_read_usd_per_mtok: Usd | None = None
     cache_write_usd_per_mtok: Usd | None = None
+    cache_write_1h_usd_per_mtok: Usd | None = None
 
 
 class Tier(Amounts):

@@ -9,6 +9,7 @@
         output_usd_per_mtok: 10.00
         cache_read_usd_per_mtok: 1.25  # optional: else the input price
         cache_write_usd_per_mtok: 2.50 # optional: else the input price
+        cache_write_1h_usd_per_mtok: 5 # optional: of what is kept for an hour; else as other cache writes
         tiers:                         # optional: for the whole request, once its input is longer
           - above_input_tokens: 200000
             input_usd_per_mtok: 5.00
@@ -105,17 +106,21 @@ def _model_at(file: StrictYaml, location: tuple[Any, ...]) -> str:
 
 
 def _rate_of(entry: Entry, version: str) -> Rate:
-    usd_in, usd_out, usd_read, usd_write = _exact(entry)
+    usd_in, usd_out, usd_read, usd_write, usd_write_1h = _exact(entry)
     tiers = tuple(RateTier(tier.above_input_tokens, *_exact(tier)) for tier in entry.tiers)
-    return Rate(entry.model, entry.provider, usd_in, usd_out, usd_read, version, tiers, usd_write)
+    return Rate(
+        entry.model, entry.provider, usd_in, usd_out, usd_read, version, tiers, usd_write, usd_write_1h
+    )
 
 
-def _exact(given: Amounts) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+def _exact(given: Amounts) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal | None]:
     plain = given.input_usd_per_mtok
     read, write = given.cache_read_usd_per_mtok, given.cache_write_usd_per_mtok
+    write_1h = given.cache_write_1h_usd_per_mtok
     return (
         exact_price(plain),
         exact_price(given.output_usd_per_mtok),
         exact_price(plain if read is None else read),
         exact_price(plain if write is None else write),
+        None if write_1h is None else exact_price(write_1h),
     )

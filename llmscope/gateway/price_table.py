@@ -38,7 +38,7 @@ def look_up(model: str, day: date, provider: str | None = None) -> Rate | None:
         for kind in (price.input_mtok, price.output_mtok, price.cache_read_mtok, price.cache_write_mtok)
         for tier in getattr(kind, "tiers", ())
     }
-    usd_in, usd_out, usd_read, usd_write = _prices_above(price, 0)
+    usd_in, usd_out, usd_read, usd_write, usd_write_1h = _prices_above(price, 0)
     return Rate(
         model,
         seller.id,
@@ -48,6 +48,7 @@ def look_up(model: str, day: date, provider: str | None = None) -> Rate | None:
         f"genai-prices-{genai_prices.__version__}",
         tuple(RateTier(start, *_prices_above(price, start + 1)) for start in sorted(thresholds)),
         usd_write,
+        usd_write_1h,
     )
 
 
@@ -63,7 +64,7 @@ def _find(model: str, provider: str | None) -> tuple[Any, Any] | None:
     return None
 
 
-def _prices_above(price: Any, tokens_in: int) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+def _prices_above(price: Any, tokens_in: int) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal | None]:
     def at(kind: Any) -> Decimal:
         amount = _base(kind)
         for tier in getattr(kind, "tiers", ()):
@@ -72,11 +73,13 @@ def _prices_above(price: Any, tokens_in: int) -> tuple[Decimal, Decimal, Decimal
         return exact_price(amount)
 
     read, write = price.cache_read_mtok, price.cache_write_mtok
+    write_1h = getattr(price, "cache_write_1h_mtok", None)
     return (
         at(price.input_mtok),
         at(price.output_mtok),
         at(price.input_mtok if read is None else read),
         at(price.input_mtok if write is None else write),
+        None if write_1h is None else at(write_1h),
     )
 
 

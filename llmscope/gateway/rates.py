@@ -26,6 +26,7 @@ class RateTier:
 
     Attributes:
         cache_write_usd_per_mtok: None for the tier's input price.
+        cache_write_1h_usd_per_mtok: None for the tier's price of other cache writes.
     """
 
     above_input_tokens: int
@@ -33,6 +34,7 @@ class RateTier:
     output_usd_per_mtok: Decimal
     cache_read_usd_per_mtok: Decimal
     cache_write_usd_per_mtok: Decimal | None = None
+    cache_write_1h_usd_per_mtok: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Rate:
         cache_write_usd_per_mtok: price of input that the provider put into its cache; None for the
             input price. Anthropic asks 1.25 times the input price for five minutes
             (docs.anthropic.com, prompt caching, 2026-03).
+        cache_write_1h_usd_per_mtok: price of what it keeps there for an hour; None for that of other cache
+            writes. Anthropic asks twice the input price (same page).
     """
 
     model: str
@@ -56,13 +60,19 @@ class Rate:
     price_version: str
     tiers: tuple[RateTier, ...] = ()
     cache_write_usd_per_mtok: Decimal | None = None
+    cache_write_1h_usd_per_mtok: Decimal | None = None
     _femto: tuple[int, int, int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_femto", femto_per_token(self))
 
     def cost_nano(
-        self, tokens_in: int, tokens_out: int, cache_read_tokens: int = 0, cache_write_tokens: int = 0
+        self,
+        tokens_in: int,
+        tokens_out: int,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        cache_write_1h_tokens: int = 0,
     ) -> int:
         """The price of a request in nano-USD, rounded once, half to even.
 
@@ -70,9 +80,11 @@ class Rate:
             tokens_in: all input tokens, those read from and written into a cache included.
             cache_read_tokens: how many of `tokens_in` the provider had cached.
             cache_write_tokens: how many of `tokens_in` the provider put into its cache.
+            cache_write_1h_tokens: how many of those it keeps there for an hour.
 
         Raises:
-            ConfigurationError: a negative number, or more cached tokens than there is input.
+            ConfigurationError: a negative number, more cached tokens than there is input, or more kept for an
+                hour than written.
         """
         plain = tokens_in - cache_read_tokens - cache_write_tokens
         if plain < 0 or tokens_out < 0 or cache_read_tokens < 0 or cache_write_tokens < 0:
@@ -81,14 +93,24 @@ class Rate:
                 f"Got tokens_in={tokens_in}, tokens_out={tokens_out}, "
                 f"cache_read_tokens={cache_read_tokens}, cache_write_tokens={cache_write_tokens}."
             )
+        if not 0 <= cache_write_1h_tokens <= cache_write_tokens:
+            raise ConfigurationError(
+                f"cache_write_1h_tokens is a part of cache_write_tokens={cache_write_tokens}. "
+                f"Got {cache_write_1h_tokens}."
+            )
         femto_in, femto_out, femto_read, femto_write = self._femto
+        prices: Rate | RateTier = self
         if self.tiers:
             for tier in self.tiers:
                 if tokens_in > tier.above_input_tokens:
                     femto_in, femto_out, femto_read, femto_write = femto_per_token(tier)
+                    prices = tier
         femto = plain * femto_in + tokens_out * femto_out
         if plain != tokens_in:
             femto += cache_read_tokens * femto_read + cache_write_tokens * femto_write
+            kept = prices.cache_write_1h_usd_per_mtok
+            if cache_write_1h_tokens and kept is not None:
+                femto += cache_write_1h_tokens * (int(kept * _FEMTO_PER_USD_PER_MTOK) - femto_write)
         nano, rest = divmod(femto, _FEMTO_PER_NANO)
         if rest < _HALF_A_NANO:
             return nano

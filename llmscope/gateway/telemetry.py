@@ -165,6 +165,7 @@ def usage_line(
     latency_ms: float | None = None,
     cache_read_tokens: int | None = None,
     cache_write_tokens: int | None = None,
+    cache_write_1h_tokens: int | None = None,
     price_version: str | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> bytes:
@@ -200,6 +201,7 @@ def usage_line(
         price_version=price_version if cost_nano is not None else None,
         cache_read_tokens=cache_read_tokens or None,
         cache_write_tokens=cache_write_tokens or None,
+        cache_write_1h_tokens=cache_write_1h_tokens or None,
         **attribution_of(context),
     )
     stamp = format_micros(timestamp) if isinstance(timestamp, int) else format_instant(timestamp)

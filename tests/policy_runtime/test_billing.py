@@ -64,6 +64,20 @@ def test_an_amount_of_any_type_of_number_is_that_amount(make_gate: Any, cost: An
     assert (window.spent, window.reserved) == (0.25, 0.0)
 
 
+def test_what_is_kept_in_a_cache_for_an_hour_is_billed_as_such(make_gate: Any, tmp_path: Path) -> None:
+    gate = make_gate(policy(budget(1)))
+    with gate.admit(**{**ASK, "model": "claude-sonnet-4-20250514"}) as admission:
+        admission.settle(
+            tokens_in=1000,
+            tokens_out=10,
+            cache_read_tokens=400,
+            cache_write_tokens=500,
+            cache_write_1h_tokens=300,
+        )
+    assert gate.live_windows()[0].spent == 0.00312
+    assert b'"cache_write_1h_tokens":300' in (tmp_path / "t.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize("model", [5.0, ["gpt-4o"], "m" * 1001], ids=lambda model: repr(model)[:9])
 def test_a_model_that_no_line_could_carry_is_refused(make_gate: Any, model: Any) -> None:
     gate = make_gate(policy(budget(1)))

@@ -68,7 +68,12 @@ class AnthropicProvider(SdkProvider):
                     reports.append(read(read(event, "message"), "usage"))
                     known = anthropic_usage(*reports)
                     if known.usage_known:
-                        yield InputUsage(known.tokens_in, known.cache_read_tokens, known.cache_write_tokens)
+                        yield InputUsage(
+                            known.tokens_in,
+                            known.cache_read_tokens,
+                            known.cache_write_tokens,
+                            known.cache_write_1h_tokens,
+                        )
                 elif kind == "content_block_delta" and read(delta, "type") == "text_delta":
                     piece = read(delta, "text")
                     if isinstance(piece, str) and piece:

@@ -31,6 +31,7 @@ class ProviderResponse:
             other; the cost is then unknown, not 0.
         cache_write_tokens: how many of `tokens_in` the vendor wrote into its cache.
         reasoning_tokens: how many of `tokens_out` the model thought rather than said.
+        cache_write_1h_tokens: how many of `cache_write_tokens` the vendor keeps for an hour.
     """
 
     text: str
@@ -41,6 +42,7 @@ class ProviderResponse:
     usage_known: bool = True
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class InputUsage:
     tokens_in: int
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
 
 StreamItem = str | InputUsage | ProviderResponse

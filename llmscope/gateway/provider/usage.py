@@ -50,6 +50,7 @@ class Usage:
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     usage_known: bool = True
+    cache_write_1h_tokens: int = 0
 
     def fields(self) -> dict[str, Any]:
         """As keyword arguments of `ProviderResponse`."""
@@ -109,12 +110,15 @@ def anthropic_usage(*reports: object) -> Usage:
     plain, tokens_out = count(last("input_tokens")), count(last("output_tokens"))
     cached = part(last("cache_read_input_tokens"))
     written = part(last("cache_creation_input_tokens"))
+    written_1h = part(read(last("cache_creation"), "ephemeral_1h_input_tokens"))
     reasoning = part(read(last("output_tokens_details"), "thinking_tokens"))
     if plain is None or tokens_out is None or cached is None or written is None or reasoning is None:
         return UNKNOWN_USAGE
-    if reasoning > tokens_out:
+    if reasoning > tokens_out or written_1h is None or written_1h > written:
         return UNKNOWN_USAGE
-    return Usage(plain + cached + written, tokens_out, cached, written, reasoning)
+    return Usage(
+        plain + cached + written, tokens_out, cached, written, reasoning, cache_write_1h_tokens=written_1h
+    )
 
 
 def count(value: object) -> int | None:

@@ -100,6 +100,29 @@ def test_five_minutes_in_anthropics_cache_cost_a_quarter_more_than_input() -> No
         assert rate.cache_write_usd_per_mtok == rate.input_usd_per_mtok * Decimal("1.25")
 
 
+@pytest.mark.parametrize(
+    "model",
+    ["claude-sonnet-4-20250514", "claude-haiku-3-5-20241022", "claude-sonnet-4-6", "claude-haiku-4-5"],
+)
+def test_an_hour_in_anthropics_cache_costs_twice_the_input(model: str) -> None:
+    """In the packaged list as in the maintained table."""
+    rate = rate_for(model)
+    assert rate.cache_write_1h_usd_per_mtok == rate.input_usd_per_mtok * 2
+
+
+def test_an_own_list_prices_an_hour_in_the_cache_for_long_requests_too(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "version: own\nprices:\n  - model: m\n    input_usd_per_mtok: 1\n    output_usd_per_mtok: 0\n"
+        "    cache_write_usd_per_mtok: 2\n    cache_write_1h_usd_per_mtok: 4\n"
+        "    tiers: [{above_input_tokens: 1000, input_usd_per_mtok: 10, output_usd_per_mtok: 0,\n"
+        "             cache_write_usd_per_mtok: 20, cache_write_1h_usd_per_mtok: 40}]\n"
+    )
+    register_prices(tmp_path / "own.yaml")
+    rate = rate_for("m")
+    assert rate.cost_nano(1000, 0, 0, 600, 100) == (400 * 1 + 500 * 2 + 100 * 4) * 1000
+    assert rate.cost_nano(1001, 0, 0, 600, 100) == (401 * 10 + 500 * 20 + 100 * 40) * 1000
+
+
 # One's own lists -----------------------------------------------------------------------------------------
 
 

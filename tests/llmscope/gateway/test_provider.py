@@ -293,6 +293,22 @@ async def test_the_gateway_honours_retry_after_and_prices_the_answer(
     assert [attempt.get("error_type") for attempt in event["attempts"]] == ["rate_limit", None]
 
 
+@pytest.mark.parametrize("vendor", ["anthropic"], indirect=True)
+async def test_what_anthropic_keeps_for_an_hour_is_priced_as_such(
+    provider: Any, vendor: str, httpserver: HTTPServer, log: Path
+) -> None:
+    usage = {
+        **REPLY[vendor]["usage"],
+        "cache_creation": {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": 6},
+    }
+    httpserver.expect_oneshot_request(PATH[vendor]).respond_with_json({**REPLY[vendor], "usage": usage})
+    result = await llmscope.call_llm("Hi", "cheap", "/tested")
+    # USD per million: 50 × 3 + 4 × 3.75 + 6 × 6 + 40 × 0.30 + 7 × 15.
+    assert result.estimated_cost_usd == 0.000318
+    (event,) = events(log)
+    assert (event["cache_write_tokens"], event["cache_write_1h_tokens"]) == (10, 6)
+
+
 @pytest.mark.parametrize(
     ("made", "variable"), [(OpenAIProvider, "OPENAI_API_KEY"), (AnthropicProvider, "ANTHROPIC_API_KEY")]
 )

@@ -95,6 +95,24 @@ def test_anthropics_cached_and_written_input_is_part_of_the_whole() -> None:
     assert anthropic_usage({"input_tokens": 50, "output_tokens": 7}) == Usage(50, 7)
 
 
+def test_what_anthropic_keeps_for_an_hour_is_part_of_what_it_wrote() -> None:
+    def reported(for_an_hour: Any) -> dict[str, Any]:
+        split = {"ephemeral_5m_input_tokens": 4, "ephemeral_1h_input_tokens": for_an_hour}
+        return {
+            "input_tokens": 50,
+            "cache_creation_input_tokens": 10,
+            "cache_creation": split,
+            "output_tokens": 7,
+        }
+
+    assert anthropic_usage(reported(6)) == Usage(60, 7, 0, 10, cache_write_1h_tokens=6)
+    assert anthropic_usage(reported(None)) == Usage(60, 7, 0, 10)
+    for odd in (-1, "6", 11):
+        assert anthropic_usage(reported(odd)) == UNKNOWN_USAGE
+    start, end = reported(6), {"output_tokens": 9}
+    assert anthropic_usage(start, end) == Usage(60, 9, 0, 10, cache_write_1h_tokens=6)
+
+
 def test_the_counts_of_an_anthropic_stream_are_cumulative_not_summed() -> None:
     first = {"input_tokens": 50, "cache_read_input_tokens": 40, "output_tokens": 1}
     last = {"input_tokens": None, "output_tokens": 7}

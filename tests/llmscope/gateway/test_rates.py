@@ -72,6 +72,17 @@ def test_what_is_written_into_a_cache_has_a_price_of_its_own() -> None:
     assert rate.cost_nano(1000, 10, 400, 500) == 2_445_000
 
 
+def test_what_is_kept_in_a_cache_for_an_hour_has_a_price_of_its_own() -> None:
+    rate = Rate("m", None, Decimal(3), Decimal(15), Decimal("0.3"), "v", (), Decimal("3.75"), Decimal(6))
+    # As above, but 300 of the 500 for an hour: 300 × (6 - 3.75) more.
+    assert rate.cost_nano(1000, 10, 400, 500, 300) == 3_120_000
+    as_five_minutes = Rate("m", None, Decimal(3), Decimal(15), Decimal("0.3"), "v", (), Decimal("3.75"))
+    assert as_five_minutes.cost_nano(1000, 10, 400, 500, 300) == 2_445_000
+    for odd in (-1, 501):
+        with pytest.raises(ConfigurationError, match="a part of cache_write_tokens"):
+            rate.cost_nano(1000, 10, 400, 500, odd)
+
+
 def test_without_a_price_for_writing_it_costs_as_plain_input() -> None:
     tier = RateTier(1000, Decimal(6), Decimal(30), Decimal("0.6"))
     rate = Rate("m", None, Decimal(3), Decimal(15), Decimal("0.3"), "v", (tier,))
