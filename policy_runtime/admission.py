@@ -28,7 +28,8 @@ logger = logging.getLogger("policy_runtime")
 
 
 class Admission:
-    """One admitted call. Enter it with `with` or `async with`; `PolicyDenied` is raised on entering.
+    """One admitted call. Enter it with `with` or `async with`; `PolicyDenied` is raised on entering. Entered
+    again, for another try, it is another call: decided anew, with a bill of its own.
 
     Attributes of the entered block:
         request_id: joins decision and telemetry.
@@ -52,13 +53,13 @@ class Admission:
 
     def __enter__(self) -> Admission:
         self._record = self._gate.decide(self._ask)
-        self._entered_at = self._gate.clock.monotonic()
+        self._entered_at, self._settled = self._gate.clock.monotonic(), False
         return self
 
     async def __aenter__(self) -> Admission:
         self._on_loop = True
         self._record = await self._gate.decide_async(self._ask)
-        self._entered_at = self._gate.clock.monotonic()
+        self._entered_at, self._settled = self._gate.clock.monotonic(), False
         return self
 
     def __exit__(

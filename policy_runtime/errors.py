@@ -63,16 +63,22 @@ class PolicyDenied(PolicyRuntimeError):
         self.record = record
         self.retry_after_seconds = retry_after_seconds
         self.status_code = 429 if record.primitive == "rate_limit" else 402
-        super().__init__(
-            f"denied by rule {record.policy_id} ({record.primitive}) of budget namespace "
-            f"{record.charged_namespace or record.budget_namespace or 'default'}: {record.reason}"
-        )
+        if record.policy_id is None:  # no rule denies a namespace that the policy does not list
+            said = (
+                f"denied: the policy lists no budget namespace {record.budget_namespace!r}: {record.reason}"
+            )
+        else:
+            said = (
+                f"denied by rule {record.policy_id} ({record.primitive}) of budget namespace "
+                f"{record.charged_namespace or record.budget_namespace or 'default'}: {record.reason}"
+            )
+        super().__init__(said)
 
     def problem(self) -> dict[str, Any]:
         """The denial as an RFC 9457 problem document (`application/problem+json`)."""
         record = self.record
         document: dict[str, Any] = {
-            "type": f"urn:llm-governance:{record.primitive}",
+            "type": f"urn:llm-governance:{record.primitive or record.reason}",
             "title": "Too Many Requests" if self.status_code == 429 else "Payment Required",
             "status": self.status_code,
             "detail": str(self),

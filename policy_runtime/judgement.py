@@ -266,9 +266,12 @@ def _rate(judgement: Judgement, book: RateBook, quoted: Quote, ledger: Ledger) -
     return outcome
 
 
-def _retry_after(meter: Meter, now_us: int, at_most: int, window_us: int) -> float:
-    """Seconds until enough has left the window; the whole window when open reservations stand in the way."""
+def _retry_after(meter: Meter, now_us: int, at_most: int, window_us: int) -> float | None:
+    """Seconds until enough has left the window; the whole window when open reservations stand in the way.
+    None for a request that is larger than the limit: no waiting lets it through."""
     assert isinstance(meter.window, RollingWindow)
+    if at_most < 0:
+        return None
     room = at_most - meter.reserved
     if room < 0:
         return window_us / 1_000_000

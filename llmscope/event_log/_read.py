@@ -306,7 +306,8 @@ class LogTail:
 
     def _open_path(self) -> _OpenLog | None:
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # Without waiting for the other end, should somebody have put a pipe in the log's place.
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             self._missing_since_ns = time.time_ns()
             return None

@@ -177,3 +177,19 @@ async def test_an_extension_that_cannot_be_written_is_no_extension_and_says_so(
     (tmp_path / "elsewhere.jsonl").rename(tmp_path / "d.jsonl")
     clock.advance(901)
     assert [window.reserved for window in gate.live_windows()] == [0]
+
+
+def test_an_admission_entered_again_is_another_call_with_a_bill_of_its_own(
+    make_gate: Any, tmp_path: Path
+) -> None:
+    """Retrying around the block: the bill of the try that succeeded must not be refused."""
+    gate = make_gate(policy(budget(1.0)))
+    admission = gate.admit(**ASK)
+    with pytest.raises(ConnectionRefusedError), admission:
+        raise ConnectionRefusedError
+    first = admission.request_id
+    with admission:
+        admission.settle(cost_usd=0.25)
+    assert admission.request_id != first
+    (window,) = gate.live_windows()
+    assert (window.spent, window.reserved) == (0.25, 0.0)

@@ -177,3 +177,22 @@ def test_alert_at_is_told_once_per_window(make_gate: Any, tmp_path: Path, clock:
     assert (
         len([line for line in read_lines(tmp_path / "d.jsonl") if line.get("event") == "budget_alert"]) == 2
     )
+
+
+def test_a_request_larger_than_its_rate_limit_is_not_told_to_try_again(make_gate: Any) -> None:
+    """It would be tried for ever."""
+    gate = make_gate(policy({"id": "rate", "primitive": "rate_limit", "tokens_per_minute": 1499}))
+    with pytest.raises(PolicyDenied) as denied, gate.admit(**ASK):  # 1,000 in and 500 out
+        pass
+    assert (denied.value.status_code, denied.value.retry_after_seconds) == (429, None)
+    assert "retry_after_seconds" not in denied.value.problem()
+
+
+def test_a_denial_without_a_rule_names_the_namespace_that_is_not_listed(make_gate: Any) -> None:
+    gate = make_gate(policy(unknown_namespaces="deny"))
+    context = LLMRequestContext(budget_namespace="tream")
+    with pytest.raises(PolicyDenied) as denied, gate.admit(**{**ASK, "context": context}):
+        pass
+    assert "lists no budget namespace 'tream'" in str(denied.value)
+    assert denied.value.problem()["type"] == "urn:llm-governance:unknown_namespace"
+    assert "None" not in str(denied.value.problem())

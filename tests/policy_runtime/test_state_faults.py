@@ -5,7 +5,9 @@ A directory in a log's place is a fault that the superuser meets too.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -160,3 +162,14 @@ def test_a_lock_that_cannot_be_taken_is_told_once_however_often_it_is_tried(
             assert admission.decision.state_reason == "lock"
     assert [record.getMessage()[:35] for record in caplog.records] == ["the admission lock cannot be taken:"]
     gate.close()
+
+
+@pytest.mark.parametrize("log", ["t.jsonl", "d.jsonl"])
+def test_a_pipe_in_a_logs_place_keeps_nobody_waiting(tmp_path: Path, log: str) -> None:
+    """Opened as a file is, a pipe waits for its other end: for ever, under the lock."""
+    os.mkfifo(tmp_path / log)
+    gate = gate_with(tmp_path, "budget", on_error="allow")
+    decided = Thread(target=lambda: gate.admit(**ASK).__enter__(), daemon=True)
+    decided.start()
+    decided.join(timeout=20)
+    assert not decided.is_alive()
