@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmscope.clock import Clock, SystemClock
-from llmscope.event_log import LogTail
+from llmscope.event_log import LogTail, LogWatch
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime.decision_record import TelemetryPosition
 from policy_runtime.generations import DISORDER_US, FoldedFile, NotAsFolded
@@ -56,6 +56,7 @@ class LiveState:
         self._decisions: LogFollower | None = None
         self.decisions_tail: LogTail | None = None
         self._telemetry: list[LogFollower] = []
+        self._watch: LogWatch | None = None
         self._renew_at_bytes = CHECKPOINT_EVERY_BYTES
 
     @property
@@ -116,6 +117,9 @@ class LiveState:
             self._decisions.tail.close()
         for follower in self._telemetry:
             follower.tail.close()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self._ledger, self._decisions, self._telemetry = None, None, []
         self.decisions_tail = None
 
@@ -136,12 +140,16 @@ class LiveState:
         return None if position is None else TelemetryPosition(position.fingerprint, position.offset)
 
     def _fold_new(self, ledger: Ledger) -> None:
-        # Of telemetry that is new the followers fold the decisions first.
-        folded = False
-        for follower in self._telemetry:
-            folded |= follower.fold_new(ledger)
-        if self._decisions is not None and not folded:
-            self._decisions.fold_new(ledger)
+        watch = self._watch
+        if watch is not None and not watch.is_quiet():
+            watch.before_polls()
+            # Of telemetry that is new the followers fold the decisions first.
+            folded = False
+            for follower in self._telemetry:
+                folded |= follower.fold_new(ledger)
+            if self._decisions is not None and not folded:
+                self._decisions.fold_new(ledger)
+            watch.after_polls()
         if ledger.folded_bytes >= self._renew_at_bytes:
             self._renew_at_bytes = _next_checkpoint_at(ledger)
             _in_background(self._renew_checkpoint, daemon=True)
@@ -190,6 +198,7 @@ class LiveState:
             follower.fold_since(ledger, since_us - DISORDER_US, files)
         self._ledger, self._decisions, self._telemetry = ledger, decisions, telemetry
         self.decisions_tail = decisions.tail
+        self._watch = LogWatch([decisions.tail, *(follower.tail for follower in telemetry)])
         return ledger
 
     def _leave_checkpoint(self, path: Path, ledger: Ledger) -> None:

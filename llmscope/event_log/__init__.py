@@ -35,6 +35,7 @@ from llmscope.event_log._read import (
     open_log,
     rotated_siblings,
 )
+from llmscope.event_log._watch import LogWatch
 
 __all__ = [
     "FINGERPRINT_BYTES",
@@ -48,6 +49,7 @@ __all__ = [
     "Fingerprint",
     "LeftGeneration",
     "LogTail",
+    "LogWatch",
     "LogWriter",
     "Position",
     "fingerprint_of",

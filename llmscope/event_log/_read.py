@@ -31,7 +31,7 @@ _OVERLAP_BYTES = 4096
 # path just before may be about to write.
 _RETIRED_SECONDS = 5.0
 # File systems stamp changes by a clock that ticks every few milliseconds.
-_STAMP_GRAIN_NS = 50_000_000
+STAMP_GRAIN_NS = 50_000_000
 
 
 # What stands beside a log and is no generation of it.
@@ -219,6 +219,13 @@ class LogTail:
         if current.unread:
             current.modified_ns = named.st_mtime_ns
 
+    def has_read_all(self) -> bool:
+        """Whether nothing is left to read of the file that the last poll saw at the path, by its length."""
+        log = self._open
+        if log is None or self._retired or self.left or not self._is_at_path:
+            return False
+        return 0 < log.offset == os.lseek(log.fd, 0, os.SEEK_END)
+
     def seek(self, offset: int) -> None:
         """Continue from `offset` of the file that is there now (a line must begin there)."""
         self.close()
@@ -326,7 +333,7 @@ class LogTail:
         except FileNotFoundError:
             return False
         seen_ns, self._folder_changed_ns = self._folder_changed_ns, changed_ns
-        return changed_ns != seen_ns or time.time_ns() - changed_ns < _STAMP_GRAIN_NS
+        return changed_ns != seen_ns or time.time_ns() - changed_ns < STAMP_GRAIN_NS
 
     def _retire(self, log: _OpenLog) -> None:
         self._last_position = self.position
