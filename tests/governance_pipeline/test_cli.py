@@ -178,6 +178,29 @@ def test_a_setting_that_names_nothing_is_bad_input(
         assert variable in said.err
 
 
+@pytest.mark.parametrize("variable", ["TELEMETRY_PATH", "LLMSCOPE_TELEMETRY_PATH"])
+def test_each_command_reads_the_logs_that_the_environment_names(
+    settings: Settings,
+    run: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str,
+) -> None:
+    """And not those in the default place, where there is another bill for every request."""
+    elsewhere = tmp_path / "elsewhere"
+    append(elsewhere / "bills.jsonl", telemetry_line(1, 1, 0.75))
+    append(elsewhere / "decisions.jsonl", decision_line(1, 0))
+    monkeypatch.setenv(variable, str(elsewhere / "bills.jsonl"))
+    monkeypatch.setenv("DECISIONS_PATH", str(elsewhere / "decisions.jsonl"))
+    [row] = json.loads(run("ask", "cost_by_tenant_and_feature", "--format", "json").out)
+    assert (row["request_count"], row["total_cost_usd"]) == (1, 0.75)
+    [row] = json.loads(run("ask", "budget_pressure_by_namespace", "--format", "json").out)
+    assert row["total_count"] == 1
+    request_id = json.loads((elsewhere / "bills.jsonl").read_text())["request_id"]
+    assert "0.75" in run("explain", request_id).out
+    assert "0.75" in run("stats", "--format", "json").out
+
+
 def test_materialize_tells_its_progress_and_publishes(settings: Settings, run: Callable[..., Said]) -> None:
     said = run("materialize")
     assert said.code == 0, said.err

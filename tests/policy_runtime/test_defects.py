@@ -23,6 +23,7 @@ from llmscope import (
     register_provider,
     register_route,
 )
+from llmscope.event_log import LogTail
 from policy_runtime import PolicyDenied, PolicyRuntime
 from tests.policy_runtime.log_lines import START, original_line, read_lines, write_lines
 
@@ -275,9 +276,25 @@ def test_a_plain_allow_shows_its_window_and_every_rule(make_gate: Any, tmp_path:
 
 def test_a_path_with_quotes_and_stars_is_just_a_path(make_gate: Any, tmp_path: Path) -> None:
     strange = write_lines(tmp_path / "it's *.jsonl", [original_line(0, 1.0, "a")])
-    write_lines(tmp_path / "it's another.jsonl", [original_line(0, 1.0, "b")])
+    write_lines(tmp_path / "it's another.jsonl", [original_line(0, 0.25, "b")])
     gate = make_gate(policy(cap(1.5)), telemetry_path=strange)
     assert gate.evaluate(**ASK).window_cost_usd == 1.0
+
+
+def test_twin_a_path_taken_for_a_pattern_reads_another_file(
+    make_gate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = write_lines(tmp_path / "it's *.jsonl", [original_line(0, 1.0, "a")])
+    write_lines(tmp_path / "it's another.jsonl", [original_line(0, 0.25, "b")])
+    follow = LogTail.__init__
+
+    def follow_a_match(self: LogTail, path: Path) -> None:
+        follow(
+            self, sorted(tmp_path.glob(Path(path).name), reverse=True)[0] if "*" in Path(path).name else path
+        )
+
+    monkeypatch.setattr(LogTail, "__init__", follow_a_match)
+    assert make_gate(policy(cap(1.5)), telemetry_path=strange).evaluate(**ASK).window_cost_usd == 0.25
 
 
 class SteppingClock(VirtualClock):
