@@ -47,7 +47,7 @@ class Trail:
 
     Attributes:
         decision: its decision line, None when it was never decided.
-        extensions: instants its reservation was extended to, microseconds since 1970.
+        extensions: instants its reservation was extended to, microseconds since 1970; the last one holds.
         usages: its telemetry lines, in the order timestamp, file, offset.
     """
 
@@ -71,7 +71,7 @@ class Trail:
             lease = Lease(
                 denied=record.decision == "deny",
                 reserved_nano=to_nano(record.reserved_cost_usd or 0),
-                expires_us=max([expires_us, *self.extensions]),
+                expires_us=[expires_us, *self.extensions][-1],
             )
         bills = [Bill(usage.timestamp_us, usage.cost_nano) for usage in self.usages]
         return account_for(lease, bills, now_us)
@@ -171,6 +171,8 @@ def _decision_words(record: DecisionRecord) -> list[str]:
         str(record.decision), f"downgraded it to tier {record.effective_model_tier}"
     )
     because = f", because of rule {record.policy_id} ({record.reason})" if record.policy_id else ""
+    if record.decision == "deny" and not record.policy_id:
+        because = f" ({record.reason}), no rule did"
     model = f", on model {record.model}" if record.model and record.decision != "deny" else ""
     lines.append(f"The gate {verdict}{because}{model}.")
     if record.decision == "deny":

@@ -391,6 +391,26 @@ def test_explain_tells_every_rule_of_a_denial(settings: Settings, run: Callable[
     assert "Standing now: denied" in said.out
 
 
+def test_explain_says_why_where_no_rule_denied(settings: Settings, run: Callable[..., Said]) -> None:
+    keys = {"budget_namespace": "tream", "charged_namespace": "default", "reason": "unknown_namespace"}
+    append(settings.decisions_path, decision_line(900, 50_000, "deny", **keys))
+    said = run("explain", "r900")
+    assert "charged to budget namespace default (it named tream)" in said.out
+    assert "The gate denied it (unknown_namespace), no rule did." in said.out
+
+
+def test_explain_goes_by_the_last_extension_as_the_gate_does(
+    settings: Settings, run: Callable[..., Said]
+) -> None:
+    extended = {"event": "reservation_extended", "request_id": "r900", "schema_version": "0.1.0"}
+    append(settings.decisions_path, decision_line(900, 50_000))
+    for written, until in ((50_100, 300_000_000), (50_200, 50_300)):
+        line = {**extended, "timestamp": instant(written), "reservation_expires_at": instant(until)}
+        append(settings.decisions_path, json.dumps(line).encode() + b"\n")
+    [row] = json.loads(run("explain", "r900", "--format", "json").out)
+    assert (row["standing"], row["reserved_usd"], row["lapsed_usd"]) == ("lapsed", 0.0, 0.002)
+
+
 def test_explain_finds_rotated_lines_and_takes_the_first_known_cost(
     settings: Settings, run: Callable[..., Said]
 ) -> None:
