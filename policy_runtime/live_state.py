@@ -144,11 +144,16 @@ class LiveState:
         if watch is not None and not watch.is_quiet():
             watch.before_polls()
             # Of telemetry that is new the followers fold the decisions first.
-            folded = False
+            folded, fault = False, None
             for follower in self._telemetry:
-                folded |= follower.fold_new(ledger)
-            if self._decisions is not None and not folded:
+                try:
+                    folded |= follower.fold_new(ledger)
+                except OSError as exc:  # raised below: what the other logs bring counts all the same
+                    fault = fault or exc
+            if self._decisions is not None and not (folded and fault is None):
                 self._decisions.fold_new(ledger)
+            if fault is not None:
+                raise fault
             watch.after_polls()
         if ledger.folded_bytes >= self._renew_at_bytes:
             self._renew_at_bytes = _next_checkpoint_at(ledger)
@@ -193,12 +198,21 @@ class LiveState:
         since_us = now_us - self.policy.reach_us
         ledger.advance(now_us)  # what no window holds any more is not kept
         decisions.fold_since(ledger, since_us, of_decisions)
-        for follower, files in zip(telemetry, of_telemetry, strict=True):
-            # Every decision that is folded finds its bill, else it would reserve for nothing.
-            follower.fold_since(ledger, since_us - DISORDER_US, files)
+        fault = None
+        for place, files in enumerate(of_telemetry):
+            follower = telemetry[place]
+            try:
+                # Every decision that is folded finds its bill, else it would reserve for nothing.
+                follower.fold_since(ledger, since_us - DISORDER_US, files)
+            except OSError as exc:  # raised below: the others count, and this one is tried at each decision
+                fault = fault or exc
+                follower.tail.close()
+                telemetry[place] = LogFollower(follower.path, after=decisions, gives_way=way)
         self._ledger, self._decisions, self._telemetry = ledger, decisions, telemetry
         self.decisions_tail = decisions.tail
         self._watch = LogWatch([decisions.tail, *(follower.tail for follower in telemetry)])
+        if fault is not None:
+            raise fault
         return ledger
 
     def _leave_checkpoint(self, path: Path, ledger: Ledger) -> None:

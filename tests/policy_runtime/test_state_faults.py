@@ -173,3 +173,58 @@ def test_a_pipe_in_a_logs_place_keeps_nobody_waiting(tmp_path: Path, log: str) -
     decided.start()
     decided.join(timeout=20)
     assert not decided.is_alive()
+
+
+def several_logs(folder: Path, bad: str) -> PolicyRuntime:
+    """A gate over its own log and another program's, of which `bad` cannot be read."""
+    for log in ("t.jsonl", "other.jsonl"):
+        if log == bad:
+            (folder / log).mkdir()
+        else:
+            write_lines(folder / log, [original_line(0, 1.0, f"in-{log}")])
+    return PolicyRuntime(
+        {"namespaces": {"default": {"rules": [{"id": "budget", **RULES["budget"]}]}}},
+        telemetry_path=folder / "t.jsonl",
+        decisions_path=folder / "d.jsonl",
+        telemetry_paths=[folder / "other.jsonl"],
+        clock=VirtualClock(START),
+    )
+
+
+@pytest.mark.parametrize("bad", ["t.jsonl", "other.jsonl"])
+def test_one_log_that_cannot_be_read_at_the_start_takes_nothing_from_what_the_others_say(
+    tmp_path: Path, bad: str
+) -> None:
+    """Else a file of another program, unreadable to the gate, would open every budget."""
+    gate = several_logs(tmp_path, bad)
+    with pytest.raises(PolicyDenied) as denied, gate.admit(**ASK):
+        pass
+    assert denied.value.record.window_cost_usd == 1.0
+    assert (denied.value.record.state, denied.value.record.reason) == ("degraded", "budget_exceeded")
+    (tmp_path / bad).rmdir()
+    write_lines(tmp_path / bad, [original_line(0, 0.5, "late")])
+    assert [window.spent for window in gate.live_windows()] == [1.5]
+    gate.close()
+
+
+def test_while_one_log_cannot_be_read_the_others_are_read_on(tmp_path: Path) -> None:
+    gate = several_logs(tmp_path, "other.jsonl")
+    (tmp_path / "t.jsonl").unlink()
+    other = several_logs_again(tmp_path)
+    assert gate.evaluate(**ASK).decision == "allow"
+    with other.admit(**ASK) as admission:  # a reservation of another process
+        assert gate.evaluate(**ASK).window_reserved_usd == WORST_CASE_USD
+        admission.settle(cost_usd=0.5)
+    assert gate.evaluate(**ASK).window_cost_usd == 0.5
+    gate.close()
+    other.close()
+
+
+def several_logs_again(folder: Path) -> PolicyRuntime:
+    """Another process at the same decisions and bills, which has no use for the other program's log."""
+    return PolicyRuntime(
+        {"namespaces": {"default": {"rules": [{"id": "budget", **RULES["budget"]}]}}},
+        telemetry_path=folder / "t.jsonl",
+        decisions_path=folder / "d.jsonl",
+        clock=VirtualClock(START),
+    )
