@@ -7,9 +7,11 @@ has no batch; its reader takes it line by line.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import compress, zip_longest
+from keyword import iskeyword
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -18,7 +20,7 @@ from llmscope.errors import MalformedLine
 from llmscope.event_log import MAX_LINE_BYTES
 from llmscope.money import MAX_USD, to_nanos
 from llmscope.telemetry_line import MOST_TOKENS, TelemetryLine, Usage, cost_is_unknown, normalise
-from llmscope.timestamps import OUR_LENGTH, parse_our_micros
+from llmscope.timestamps import parse_our_micros
 
 _Tokens = Annotated[int, Meta(ge=0, lt=MOST_TOKENS)] | None
 
@@ -39,8 +41,8 @@ class _PlainLine(TelemetryLine, gc=False):
     it is decoded. Numbers elsewhere and other dialects are left to `TelemetryLine`."""
 
     event: None = None
-    timestamp: Annotated[str, Meta(min_length=OUR_LENGTH, max_length=OUR_LENGTH)] = ""
-    request_id: Annotated[str, Meta(min_length=1)] = ""
+    timestamp: str = ""
+    request_id: str = ""
     tenant_id: str | None = None
     caller_id: str | None = None
     use_case: str | None = None
@@ -64,13 +66,15 @@ class _PlainLine(TelemetryLine, gc=False):
 
 # Everything that `normalise` makes a bill's labels, success and unknown cost of, where the three that are
 # required below are there.
-_what_it_says = attrgetter(
+_LABELS = (
     "tenant_id", "caller_id", "use_case", "feature_id", "experiment_id", "budget_namespace", "route",
     "model_selected", "model_tier", "status", "finish_reason", "cost_source", "audit_tags",
 )  # fmt: skip
 # Past so many kinds they are looked at anew.
 _MOST_KINDS = 4096
-_decode = msgspec.json.Decoder(_PlainLine).decode
+# From so many lines on it is worth a decoder of their own.
+_LEARN_FROM_LINES = 100
+_decode_any: Callable[[bytes], _PlainLine] = msgspec.json.Decoder(_PlainLine).decode
 
 
 class Bills(msgspec.Struct, gc=False):
@@ -92,16 +96,19 @@ class Bills(msgspec.Struct, gc=False):
 
 
 class BatchReader:
-    """Reads stretches of a log one after the other.
+    """Reads stretches of a log one after the other, and learns how its lines look.
 
     Attributes:
         likes: of each kind of line met so far one line, for what all of the kind have in common: labels,
-            route, model, tier, success. None where that is an unknown cost.
+            route, model, tier, success. None where that is an unknown cost. Good until the next `read`.
     """
 
     def __init__(self) -> None:
         self.likes: list[Usage | None] = []
         self._numbers: dict[Any, int] = {}
+        self._decode = _decode_any
+        self._shared: dict[str, Any] | None = None
+        self._labels: Callable[[_PlainLine], Any] | None = attrgetter(*_LABELS)
 
     def read(self, data: bytes) -> Bills | None:
         """The bills in `data`, whole lines with their newlines; None when it must be read line by line."""
@@ -113,7 +120,7 @@ class BatchReader:
         try:
             if not data.isascii():
                 data.decode("utf-8")  # all of it, as for a single line
-            lines = list(map(_decode, texts))
+            lines = self._lines(texts)
             kinds = self._kinds_of(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, MalformedLine):
             return None
@@ -124,7 +131,8 @@ class BatchReader:
         cost_usd = [line.estimated_cost_usd for line in lines]
         tokens = [line.tokens_in for line in lines], [line.tokens_out for line in lines]
         columns: list[list[Any]] = [request_ids, at_us, cost_usd, *tokens]
-        latest_us = max(at_us)
+        in_order = sorted(at_us)
+        latest_us = in_order[-1]
         if len(kinds) > 1:
             columns.append(kinds)
         elif self.likes[kinds[0]] is None:
@@ -132,7 +140,7 @@ class BatchReader:
         if None in cost_usd or (len(kinds) > 1 and not all(map(self.likes.__getitem__, kinds))):
             known = [self._is_known(*of) for of in zip_longest(cost_usd, kinds, fillvalue=kinds[0])]
             columns = [list(compress(column, known)) for column in columns]
-        if columns[1] != sorted(columns[1]):
+        if at_us != in_order:
             order = sorted(range(len(columns[1])), key=columns[1].__getitem__)
             columns = [[column[place] for place in order] for column in columns]
         request_ids, at_us, cost, tokens_in, tokens_out, *more = columns
@@ -143,13 +151,45 @@ class BatchReader:
     def _is_known(self, cost_usd: float | None, kind: int) -> bool:
         return cost_usd is not None and self.likes[kind] is not None
 
+    def _lines(self, texts: list[bytes]) -> list[_PlainLine]:
+        if self._shared is not None:
+            try:
+                return list(map(self._decode, texts))
+            except msgspec.ValidationError:
+                pass  # another label, or a line that is not plain: the next decoder tells which
+        lines = list(map(_decode_any, texts))
+        if len(lines) >= _LEARN_FROM_LINES:
+            self._learn(texts[0], lines)
+        return lines
+
+    def _learn(self, text: bytes, lines: list[_PlainLine]) -> None:
+        """Have the lines to come read by a decoder that expects the keys in the order of `text`, and only the
+        labels that all lines so far have shared: what it has checked need not be compared any more."""
+        shared = {}
+        for name in _LABELS if self._shared is None else self._shared:
+            values = [getattr(line, name) for line in lines]
+            if self._shared is not None:
+                values.append(self._shared[name])
+            if values.count(values[0]) == len(values):
+                shared[name] = values[0]
+        if shared == self._shared:
+            return
+        self._shared = shared
+        self._decode = _decoder_of(msgspec.json.decode(text), shared)
+        differing = [name for name in _LABELS if name not in shared]
+        self._labels = attrgetter(*differing) if differing else None
+        self.likes, self._numbers = [], {}
+
     def _kinds_of(self, lines: list[_PlainLine]) -> list[int]:
         """Of each line its kind, or of all of them."""
         if len(self.likes) >= _MOST_KINDS:
             self.likes, self._numbers = [], {}
-        said = list(map(_what_it_says, lines))
-        if said.count(said[0]) == len(said):  # as in the log of a small service
-            del said[1:]
+        if self._labels is None:
+            said = [None]
+        else:
+            said = list(map(self._labels, lines))
+            if said.count(said[0]) == len(said):  # as in the log of a small service
+                del said[1:]
         numbers = self._numbers
         try:
             return [numbers[what] for what in said]
@@ -159,6 +199,33 @@ class BatchReader:
                     self.likes.append(_like(line))
                     numbers[what] = len(self.likes) - 1
             return [numbers[what] for what in said]
+
+
+def _decoder_of(line: dict[str, Any], shared: dict[str, Any]) -> Callable[[bytes], _PlainLine]:
+    """A decoder of plain lines with the labels `shared`, quickest where their keys stand as in `line`."""
+    known = {field.name: field for field in msgspec.structs.fields(_PlainLine)}
+    fields: list[Any] = []
+    for name in dict.fromkeys((*line, *known)):
+        if name in shared:
+            fields.append(_only(name, shared[name]))
+        elif name in known:
+            fields.append((name, known[name].type, known[name].default))
+        elif isinstance(line[name], int | float) and name.isidentifier() and not iskeyword(name):
+            # Without meaning here: met at its place it is passed over sooner.
+            fields.append((name, Any, None))
+    learned: Any = msgspec.defstruct("LearnedLine", fields, kw_only=True, gc=False)
+    decode: Callable[[bytes], _PlainLine] = msgspec.json.Decoder(learned).decode
+    return decode
+
+
+def _only(name: str, value: Any) -> tuple[Any, ...]:
+    """The field that takes this value and no other."""
+    if value is None:
+        return name, None, None
+    if isinstance(value, str):
+        return name, Literal[value]
+    of = [_only(tag, getattr(value, tag)) for tag in value.__struct_fields__]
+    return name, msgspec.defstruct("LearnedTags", of, kw_only=True, frozen=True, gc=False)
 
 
 def _like(line: _PlainLine) -> Usage | None:

@@ -106,9 +106,12 @@ def parse_our_micros(texts: list[str]) -> list[int] | None:
         if any(joined[place::OUR_LENGTH].strip(b"0") for place in _OFFSET_DIGITS):
             return None
         instants = list(map(datetime.fromisoformat, texts))
-        first, last = min(instants), max(instants)
-    except ValueError:  # not ASCII, none, or no such date; a text of another length is no date either
+    except ValueError:  # not ASCII, or no such date; a text of another length is no date either
         return None
+    if not instants:
+        return None
+    in_order = sorted(texts)  # and so are their instants: all are of one shape, in UTC
+    first, last = datetime.fromisoformat(in_order[0]), datetime.fromisoformat(in_order[-1])
     first_us = to_micros(first)
     if first_us < EARLIEST_US or to_micros(last) >= LATEST_US:
         return None

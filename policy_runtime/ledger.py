@@ -29,7 +29,7 @@ from policy_runtime.meters import (
     side_by_side,
 )
 from policy_runtime.recent_ids import DUPLICATE_HORIZON, RecentIds
-from policy_runtime.windows import Window, longest_bucket_us
+from policy_runtime.windows import Parts, Window, in_buckets, longest_bucket_us
 
 if TYPE_CHECKING:
     from llmscope.telemetry_batch import Bills
@@ -242,6 +242,8 @@ class Ledger:
         Args:
             likes: of each kind in `bills` one bill.
         """
+        if not bills.request_ids:
+            return True
         request_ids = set(bills.request_ids)
         if len(request_ids) < len(bills.request_ids) or self._settled.knows_any(request_ids):
             return False
@@ -251,25 +253,19 @@ class Ledger:
         if self._open or self._lapsed:
             requests = zip(bills.request_ids, at_us, bills.cost_nano, strict=True)
             new_requests = [None if self._settle(*request) else 1 for request in requests]
+        parts_of_all: dict[tuple[str, int, int], Parts] = {}
         for (unit, sums, key), places in self._places_of(bills, likes):
-            if unit == "nano_usd":
-                amounts: list[Any] = bills.cost_nano
-            elif unit == "tokens":
-                amounts = [(in_ or 0) + (out or 0) for in_, out in zip(*bills.tokens, strict=True)]
-            elif unit == "requests":
-                amounts = new_requests
-            else:
-                amounts = bills.tokens[1]
-            instants = at_us
-            if places is not None:
-                instants, amounts = [at_us[place] for place in places], [amounts[place] for place in places]
-            if None in amounts:
-                instants = [at for at, amount in zip(instants, amounts, strict=True) if amount is not None]
-                amounts = [amount for amount in amounts if amount is not None]
-            window = sums.window_of(key, max(self.now_us, at_us[-1])) if instants else None
-            if window is not None:
-                window.total_at(self.now_us)
-                window.add_sorted(instants, amounts, sums.each)
+            window = sums.window_of(key, max(self.now_us, at_us[-1]))
+            if window is None:
+                continue
+            window.total_at(self.now_us)
+            bounds = window.bucket_us, window.since_us
+            parts = None if places is not None else parts_of_all.get((unit, *bounds))
+            if parts is None:
+                parts = in_buckets(*_amounts_of(bills, unit, new_requests, places), *bounds)
+                if places is None:
+                    parts_of_all[unit, *bounds] = parts
+            window.add_all(parts, sums.each)
         return True
 
     def alerted(
@@ -414,3 +410,23 @@ def _meter_or_none(meters: Meters, scope: Scope, now_us: int) -> Meter | None:
         return meters.meter(scope, now_us)
     except TooManyScopes:
         return None
+
+
+def _amounts_of(
+    bills: Bills, unit: str, new_requests: list[int | None], places: list[int] | None
+) -> tuple[list[int], list[int]]:
+    """The instants and amounts of a unit that bills add, those at `places`, or all."""
+    amounts: list[Any] = new_requests
+    if unit == "nano_usd":
+        amounts = bills.cost_nano
+    elif unit == "tokens":
+        amounts = [(in_ or 0) + (out or 0) for in_, out in zip(*bills.tokens, strict=True)]
+    elif unit == "tokens_out":
+        amounts = bills.tokens[1]
+    at_us = bills.at_us
+    if places is not None:
+        at_us, amounts = [at_us[place] for place in places], [amounts[place] for place in places]
+    if None in amounts:
+        at_us = [at for at, amount in zip(at_us, amounts, strict=True) if amount is not None]
+        amounts = [amount for amount in amounts if amount is not None]
+    return at_us, amounts

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -40,16 +39,31 @@ _BUCKETS_PER_PERIOD = 3600
 _QUARTER_US = 900 * MICROS
 
 
+Parts = list[tuple[int, int, int]]
+"""(number of a bucket, how many amounts fall into it, their sum); a bucket may come more than once."""
+
+
 class Window(Protocol):
-    """A sum of amounts over a stretch of time that ends now."""
+    """A sum of amounts over a stretch of time that ends now.
+
+    Attributes:
+        bucket_us: instants in the same multiple of it are the same to the window.
+    """
+
+    bucket_us: int
+
+    @property
+    def since_us(self) -> int:
+        """What is earlier is not counted any more."""
+        ...
 
     def add(self, at_us: int, amount: int) -> bool:
         """Count `amount` at the instant `at_us`; negative takes back. Whether that took a place of its own,
         which `total_at` gives up again when it leaves."""
         ...
 
-    def add_sorted(self, at_us: list[int], amounts: list[int], each: int = 0) -> None:
-        """`add` of each amount and `each` more at its instant; the instants are in order."""
+    def add_all(self, parts: Parts, each: int = 0) -> None:
+        """`add` of what `in_buckets` of `bucket_us` has made of many amounts, and of `each` for every one."""
         ...
 
     def total_at(self, now_us: int) -> int:
@@ -105,24 +119,23 @@ class RollingWindow:
         self._total += amount
         return True
 
-    def add_sorted(self, at_us: list[int], amounts: list[int], each: int = 0) -> None:
-        width_us, buckets = self.bucket_us, self._buckets
-        begin = bisect_left(at_us, self._first_live * width_us)
-        if begin:
-            at_us, amounts = at_us[begin:], amounts[begin:]
-        if not at_us:
-            return
-        if len(at_us) > 4 * (at_us[-1] - at_us[0] + width_us) // width_us:  # many in a bucket
-            for begin, end in _stretches(at_us, width_us):
-                self.add(at_us[begin], sum(amounts[begin:end]) + each * (end - begin))
-            return
-        self._total += sum(amounts) + each * len(amounts)
-        for bucket, amount in zip([at // width_us for at in at_us], amounts, strict=True):
+    @property
+    def since_us(self) -> int:
+        return self._first_live * self.bucket_us
+
+    def add_all(self, parts: Parts, each: int = 0) -> None:
+        buckets, total, first_live = self._buckets, self._total, self._first_live
+        for bucket, count, amount in parts:
+            more = amount + each * count
             if bucket in buckets:
-                buckets[bucket] += amount + each
-            else:
-                buckets[bucket] = amount + each
+                buckets[bucket] += more
+            elif bucket >= first_live:
+                buckets[bucket] = more
                 heapq.heappush(self._order, bucket)
+            else:
+                continue
+            total += more
+        self._total = total
 
     def total_at(self, now_us: int) -> int:
         if now_us >= self._leaves_us:
@@ -161,10 +174,11 @@ class RollingWindow:
 class CalendarWindow:
     """The sum since the present hour, day, week (Monday 00:00) or month began in a time zone."""
 
-    __slots__ = ("_cached_quarter", "_cached_start", "_sums", "_zone", "period")
+    __slots__ = ("_cached_quarter", "_cached_start", "_sums", "_zone", "bucket_us", "period")
 
     def __init__(self, period: str, zone: ZoneInfo) -> None:
         self.period = period
+        self.bucket_us = _QUARTER_US
         self._zone = zone
         self._sums: dict[int, int] = {}
         self._cached_quarter = -1
@@ -178,9 +192,13 @@ class CalendarWindow:
         self._sums[start] = amount
         return True
 
-    def add_sorted(self, at_us: list[int], amounts: list[int], each: int = 0) -> None:
-        for begin, end in _stretches(at_us, _QUARTER_US):
-            self.add(at_us[begin], sum(amounts[begin:end]) + each * (end - begin))
+    @property
+    def since_us(self) -> int:
+        return 0  # what is in the past is found out by `total_at`
+
+    def add_all(self, parts: Parts, each: int = 0) -> None:
+        for quarter, count, amount in parts:
+            self.add(quarter * _QUARTER_US, amount + each * count)
 
     def total_at(self, now_us: int) -> int:
         start = self.start_at(now_us)
@@ -209,16 +227,21 @@ class CalendarWindow:
         return copied
 
 
-def _stretches(at_us: list[int], width_us: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of what in `at_us`, which is in order, falls into the same stretch of `width_us`."""
-    begin, size = 0, len(at_us)
+def in_buckets(at_us: list[int], amounts: list[int], bucket_us: int, since_us: int) -> Parts:
+    """Amounts at instants from `since_us` on, which are in order, by buckets of `bucket_us`."""
+    begin = bisect_left(at_us, since_us)
+    if begin:
+        at_us, amounts = at_us[begin:], amounts[begin:]
+    size = len(at_us)
+    if not size or size <= 4 * (at_us[-1] - at_us[0] + bucket_us) // bucket_us:  # few in each
+        return [(at // bucket_us, 1, amount) for at, amount in zip(at_us, amounts, strict=True)]
+    begin, parts = 0, []
     while begin < size:
-        next_us = (at_us[begin] // width_us + 1) * width_us
-        end = begin + 1
-        if end < size and at_us[end] < next_us:
-            end = bisect_left(at_us, next_us, end)
-        yield begin, end
+        bucket = at_us[begin] // bucket_us
+        end = bisect_left(at_us, (bucket + 1) * bucket_us, begin)
+        parts.append((bucket, end - begin, sum(amounts[begin:end])))
         begin = end
+    return parts
 
 
 def calendar_start(instant: datetime, period: str, zone: ZoneInfo) -> int:

@@ -363,25 +363,26 @@ class LogTail:
             if not data.startswith(log.overlap):
                 self._restart(log)
                 continue
-            data = data[known:]
-            end = data.rfind(b"\n") + 1
+            end = data.rfind(b"\n", known) + 1
             chunk = None
             if end == 0:
-                if len(data) == wanted < min(CHUNK_BYTES, size - log.offset):
+                read = len(data) - known
+                if read == wanted < min(CHUNK_BYTES, size - log.offset):
                     wanted = CHUNK_BYTES
                     continue
-                if len(data) < CHUNK_BYTES:
+                if read < CHUNK_BYTES:
                     return
                 log.overlong, end = True, len(data)  # no line is this long: pass over it to its newline
             elif log.overlong:
-                begin = data.find(b"\n") + 1
+                begin = data.find(b"\n", known) + 1
                 log.overlong = False
                 if begin < end:
-                    chunk = Chunk(log.source, log.offset + begin, data[begin:end])
+                    chunk = Chunk(log.source, log.offset + begin - known, data[begin:end])
             else:
-                chunk = Chunk(log.source, log.offset, data[:end])
-            _extend_head(log, data[:end])
-            log.offset += end
+                chunk = Chunk(log.source, log.offset, data[known:end])
+            if len(log.head) < FINGERPRINT_BYTES:
+                _extend_head(log, data[known:end])
+            log.offset += end - known
             log.overlap = data[max(0, end - _OVERLAP_BYTES) : end]
             log.modified_ns = stat.st_mtime_ns
             wanted = READ_BYTES

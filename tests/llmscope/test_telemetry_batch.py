@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -102,11 +103,59 @@ def test_lines_read_together_say_what_each_says_by_itself(seed: int, kinds: int)
         assert_alike(reader, lines)
 
 
-def test_twin_a_label_left_out_of_the_kind_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = telemetry_batch.attrgetter("tenant_id", "status")
-    monkeypatch.setattr(telemetry_batch, "_what_it_says", without)
+@pytest.mark.parametrize("learns_from", [1, 1000])
+def test_twin_a_label_left_out_of_the_kind_is_seen(monkeypatch: pytest.MonkeyPatch, learns_from: int) -> None:
+    monkeypatch.setattr(telemetry_batch, "_LEARN_FROM_LINES", learns_from)
+    monkeypatch.setattr(telemetry_batch, "_LABELS", ("status",))
+    rng = random.Random(3)
+    lines = [line(rng, number, changes) for number, changes in enumerate(PLAIN)]
     with pytest.raises(AssertionError):
-        test_lines_read_together_say_what_each_says_by_itself.hypothesis.inner_test(3, len(PLAIN))  # type: ignore[attr-defined]
+        assert_alike(BatchReader(), lines)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**9), kinds=st.integers(1, len(PLAIN)))
+def test_a_reader_that_has_learnt_how_lines_look_reads_others_all_the_same(seed: int, kinds: int) -> None:
+    """Whatever comes after what it has learnt: other labels, other keys, other orders of keys, odd lines."""
+    rng = random.Random(seed)
+    reader, some = BatchReader(), rng.sample(PLAIN, kinds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(telemetry_batch, "_LEARN_FROM_LINES", 2)
+        assert_alike(reader, [line(rng, number, some[0]) for number in range(5)])
+        for _ in range(8):
+            lines = [line(rng, number, rng.choice(some)) for number in range(rng.randrange(1, 12))]
+            if rng.random() < 0.3:
+                lines = [shuffled(rng, one) for one in lines]
+            assert_alike(reader, lines)
+            odd = rng.choice(ODD)
+            lines.insert(rng.randrange(len(lines)), odd if isinstance(odd, bytes) else line(rng, 99, odd))
+            assert read_together(reader, lines) is None
+
+
+def test_twin_what_was_learnt_is_checked_in_each_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry_batch, "_LEARN_FROM_LINES", 2)
+    monkeypatch.setattr(telemetry_batch, "_only", lambda name, value: (name, Any, None))
+    reader, rng = BatchReader(), random.Random(1)
+    assert_alike(reader, [line(rng, number, {}) for number in range(5)])
+    with pytest.raises(AssertionError):
+        assert_alike(reader, [line(rng, number, {"tenant_id": "another"}) for number in range(5)])
+
+
+def test_kinds_that_all_lines_share_are_learnt() -> None:
+    """Else the fast way is never taken."""
+    reader, rng = BatchReader(), random.Random(1)
+    for tenant in ("a", "a", "b", "c"):
+        lines = [line(rng, number, {"tenant_id": tenant}) for number in range(150)]
+        assert_alike(reader, lines)
+    assert reader._shared is not None
+    assert set(telemetry_batch._LABELS) - set(reader._shared) == {"tenant_id"}
+
+
+def shuffled(rng: random.Random, text: bytes) -> bytes:
+    """The same line with its keys in another order."""
+    items = list(json.loads(text).items())
+    rng.shuffle(items)
+    return encode(dict([*items, ("a key of ours", {"deep": [1]}), ("class", 1), ("number", 2)]))
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
