@@ -40,6 +40,8 @@ class Admission:
         max_output_tokens: the bound on the answer that the reservation assumes.
     """
 
+    __slots__ = ("_ask", "_entered_at", "_gate", "_on_loop", "_record", "_settled", "_unwritten")
+
     def __init__(self, gate: PolicyRuntime, ask: Ask) -> None:
         self._gate = gate
         self._ask = ask

@@ -26,7 +26,6 @@ _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 MOST_LABEL_CHARACTERS = 1000
 # At the dearest price there is, 1,000 USD per million, the money of both still fits a line.
 MOST_TOKENS = 10**11
-_PLAIN = frozenset({str, type(None)})
 _TEXT_NAMES = (
     "tenant_id", "caller_id", "use_case", "feature_id", "experiment_id", "route_name", "budget_namespace",
     "model_tier", "model", "request_id",
@@ -77,14 +76,17 @@ def ask_of(
         context.tenant_id, context.caller_id, context.use_case, context.feature_id, context.experiment_id,
         route_name, context.budget_namespace, model_tier, model, request_id,
     )  # fmt: skip
-    if (
-        not _PLAIN.issuperset(map(type, texts))
-        or len(said := "".join(filter(None, texts))) > MOST_LABEL_CHARACTERS
-        or not said.isascii()
-    ):
+    characters = 0
+    for text in texts:
+        if text is not None:
+            if type(text) is not str or not text.isascii():
+                characters = MOST_LABEL_CHARACTERS + 1
+                break
+            characters += len(text)
+    if characters > MOST_LABEL_CHARACTERS:
         texts = tuple(map(readable_text, _TEXT_NAMES, texts))
-    labels = labels_for(*texts[:7])
-    tier, model, request_id = texts[7:]
+    tenant, caller, use_case, feature, experiment, route, namespace, tier, model, request_id = texts
+    labels = labels_for(tenant, caller, use_case, feature, experiment, route, namespace)
     ttl_us = policy.ttl_us
     if ttl_seconds is not None:
         check_ttl(policy, ttl_seconds)

@@ -237,7 +237,7 @@ class Decider:
         if judgement.decision == "deny":
             raise PolicyDenied(record, judgement.retry_after_seconds)
         effective = judgement.effective
-        ledger.admit(
+        ledger.admit_new(
             Admitted(
                 request_id,
                 now_us,

@@ -182,7 +182,9 @@ def _downgrade(judgement: Judgement, book: Book, policy: Policy, ledger: Ledger)
 def _budget(judgement: Judgement, book: BudgetBook, quoted: Quote, ledger: Ledger) -> RuleOutcome:
     """Read a budget; it acts when spent ≥ limit, or spent + reserved + this reservation > limit."""
     now_us, limit = judgement.now_us, book.limit_nano
-    scope = book.scope(judgement.charged, judgement.ask.labels)  # type: ignore[arg-type]  # None has no books
+    scope: Scope = (judgement.charged,)  # type: ignore[assignment]  # None has no books
+    if book.per:
+        scope = book.scope(scope[0], judgement.ask.labels)
     meter = book.spending.by_scope.get(scope)
     if meter is None:
         try:
@@ -196,22 +198,24 @@ def _budget(judgement: Judgement, book: BudgetBook, quoted: Quote, ledger: Ledge
         judgement.fullness, judgement.fullest = fullness, (book, meter, spent)
     if book.alert_at:
         _note_crossings(judgement, scope, (book, meter, spent), ledger)
-    acts = spent >= limit or counted + this > limit
-    outcome = RuleOutcome(
-        policy_id=book.id,
-        primitive="budget_threshold",
-        mode=book.mode,
-        outcome="deny" if acts else "allow",
-        reason=book.deny_reason if acts else None,
-        scope=book.named(scope) if book.per else None,
-        spent_usd=spent / NANO_PER_USD,
-        reserved_usd=reserved / NANO_PER_USD,
-        reservation_usd=this / NANO_PER_USD,
-        limit_usd=book.limit_usd,
+    kind, reason = "allow", None
+    if spent >= limit or counted + this > limit:
+        kind, reason = "deny", book.deny_reason
+    elif judgement.unreadable is not None:
+        kind, reason = "error", judgement.unreadable
+    return RuleOutcome(
+        book.id,
+        "budget_threshold",
+        book.mode,
+        kind,
+        reason,
+        book.named(scope) if book.per else None,
+        None,
+        spent / NANO_PER_USD,
+        reserved / NANO_PER_USD,
+        this / NANO_PER_USD,
+        book.limit_usd,
     )
-    if judgement.unreadable is not None and not acts:
-        outcome.outcome, outcome.reason = "error", judgement.unreadable
-    return outcome
 
 
 def _note_crossings(judgement: Judgement, scope: Scope, reading: _Reading, ledger: Ledger) -> None:

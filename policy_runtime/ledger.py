@@ -165,7 +165,8 @@ class Ledger:
 
     def advance(self, now_us: int) -> None:
         """Let time pass: reservations whose expiry has come lapse."""
-        self.now_us = max(self.now_us, now_us)
+        if now_us > self.now_us:  # noqa: PLR1730  three times as fast, once in a decision
+            self.now_us = now_us
         expiries = self._expiries
         while expiries and expiries[0][0] <= self.now_us:
             _, request_id = heapq.heappop(expiries)
@@ -180,13 +181,15 @@ class Ledger:
 
     def admit(self, admitted: Admitted) -> None:
         """Fold a decision that allowed or downgraded: its reservation opens."""
-        request_id = admitted.request_id
-        if request_id in self._open or request_id in self._lapsed or request_id in self._settled:
-            return
-        self._open[request_id] = Held(
-            admitted, admitted.expires_us, self._post_admission(admitted, counts_request=True)
-        )
-        heapq.heappush(self._expiries, (admitted.expires_us, request_id))
+        if not self.knows(admitted.request_id):
+            self.admit_new(admitted)
+
+    def admit_new(self, admitted: Admitted) -> None:
+        """`admit` of a request that the ledger does not know."""
+        request_id, expires_us = admitted.request_id, admitted.expires_us
+        postings = self._post_admission(admitted, counts_request=True)
+        self._open[request_id] = Held(admitted, expires_us, postings)
+        heapq.heappush(self._expiries, (expires_us, request_id))
 
     def extend(self, request_id: str, expires_us: int, at_us: int) -> None:
         """Fold an extension written at `at_us`: a reservation, lapsed or not, lapses at `expires_us` instead.
@@ -297,22 +300,25 @@ class Ledger:
 
     def _post_admission(self, admitted: Admitted, *, counts_request: bool) -> list[tuple[Meter, int]]:
         postings: list[tuple[Meter, int]] = []
-        charged = self.charged(admitted.labels.budget_namespace)
+        labels, reserved_nano = admitted.labels, admitted.reserved_nano
+        charged = self.charged(labels.budget_namespace)
         if charged is None:
             return postings
         for book in self.books(charged):
             if not book.meters:
                 continue
-            scope = book.scope(charged, admitted.labels)
+            scope = book.scope(charged, labels)
             for meters in book.meters:
                 meter = meters.by_scope.get(scope) or _meter_or_none(meters, scope, self.now_us)
                 if meter is None:
                     continue
-                if meters.unit == "requests":
+                unit, amount = meters.unit, reserved_nano
+                if unit == "requests":
                     if counts_request:
                         meter.window.add(admitted.timestamp_us, 1)
                     continue
-                amount = admitted.reserved_nano if meters.unit == "nano_usd" else admitted.reserved_tokens
+                if unit == "tokens":
+                    amount = admitted.reserved_tokens
                 meter.reserved += amount
                 postings.append((meter, amount))
         return postings

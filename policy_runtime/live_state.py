@@ -130,9 +130,10 @@ class LiveState:
 
     def skip_own(self, offset: int, written: bytes) -> None:
         """Do not read back what this process has just appended to the decision log and folded."""
-        if self._decisions is not None and self._ledger is not None:
-            self._decisions.tail.skip_own(offset, written)
-            self._ledger.folded_bytes += len(written)
+        tail, ledger = self.decisions_tail, self._ledger
+        if tail is not None and ledger is not None:
+            tail.skip_own(offset, written)
+            ledger.folded_bytes += len(written)
 
     def telemetry_position(self) -> TelemetryPosition | None:
         """How much telemetry has been folded."""

@@ -129,5 +129,5 @@ def _model_for(
     route = route or find_route_policy(FALLBACK_ROUTE)
     if route is None:
         return None, None
-    model = route.model_for_tier.get(tier) or models_of_tier(policy, tier).get(route.provider_name)
-    return route.provider_name, model
+    provider = route.provider_name
+    return provider, route.model_for_tier.get(tier) or models_of_tier(policy, tier).get(provider)

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 
 
 def decision_under(loaded: LoadedPolicy) -> DecisionRecord:
-    """What the records of all decisions under a policy have in common, for `decision_of` to copy."""
+    """What the records of all decisions under a policy have in common."""
     policy = loaded.policy
     return DecisionRecord(
-        schema_version=SCHEMA_VERSION,
         mode="shadow" if policy.all_shadow else "enforce",
-        state="fresh",
         policy_version=policy.version,  # type: ignore[arg-type]  # a float version is written as it stands
         policy_hash=loaded.hash,
     )
@@ -31,41 +29,47 @@ def decision_of(
     """The record of one decision; `latency_ms` and the telemetry position are its maker's to add.
 
     Args:
-        common: see `decision_under`. Setting what differs takes half as long as building the whole record.
+        common: see `decision_under`.
         expires_us: when its reservation lapses, if it is not denied.
         degraded: why the decision is `degraded`, None when it is `fresh`.
     """
     rule, mark, ask = judgement.rule, judgement.watermark, judgement.ask
     effective, requested, labels = judgement.effective, judgement.requested, ask.labels
-    record: DecisionRecord = common.__copy__()  # type: ignore[attr-defined]  # msgspec has it, its stub not
-    record.timestamp = format_micros(judgement.now_us)
-    record.request_id = request_id
-    record.tenant_id = labels.tenant_id
-    record.caller_id = labels.caller_id
-    record.use_case = labels.use_case
-    record.feature_id = labels.feature_id
-    record.experiment_id = labels.experiment_id
-    record.budget_namespace = labels.budget_namespace
-    record.charged_namespace = judgement.charged
-    record.route_name = labels.route_name
-    record.model = effective.model
-    record.requested_model_tier = requested.tier
-    record.effective_model_tier = effective.tier
-    record.decision = judgement.decision
-    record.estimated_tokens_in = ask.tokens_in
+    expected, expected_at_first = effective.expected_nano, requested.expected_nano
+    stamp = format_micros(judgement.now_us)
+    # By place, in the order of the class: by their names so many fields take thrice as long.
+    record = DecisionRecord(
+        SCHEMA_VERSION,
+        None,
+        stamp,
+        request_id,
+        labels.tenant_id,
+        labels.caller_id,
+        labels.use_case,
+        labels.feature_id,
+        labels.experiment_id,
+        labels.budget_namespace,
+        judgement.charged,
+        labels.route_name,
+        effective.model,
+        requested.tier,
+        effective.tier,
+        None if rule is None else rule.primitive,
+        judgement.decision,
+        judgement.reason,
+        None if rule is None else rule.id,
+        common.mode,
+        "fresh" if degraded is None else "degraded",
+        degraded,
+        None if expected is None else expected / NANO_PER_USD,
+        None if expected_at_first is None else expected_at_first / NANO_PER_USD,
+        None,
+        ask.tokens_in,
+    )
+    record.policy_version, record.policy_hash = common.policy_version, common.policy_hash
     record.price_version = effective.price_version
     if judgement.outcomes:
         record.rules = judgement.outcomes
-    if judgement.reason is not None:
-        record.reason = judgement.reason
-    if rule is not None:
-        record.primitive, record.policy_id = rule.primitive, rule.id
-    if degraded is not None:
-        record.state, record.state_reason = "degraded", degraded
-    if effective.expected_nano is not None:
-        record.estimated_cost_usd = effective.expected_nano / NANO_PER_USD
-    if requested.expected_nano is not None:
-        record.requested_estimated_cost_usd = requested.expected_nano / NANO_PER_USD
     if judgement.decision != "deny":
         record.reserved_cost_usd = effective.reserved_nano / NANO_PER_USD
         record.reserved_tokens = ask.tokens_in + effective.max_output_tokens

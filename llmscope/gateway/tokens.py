@@ -70,6 +70,7 @@ _MOST_CHARACTERS_PER_TOKEN = 7
 _SHORT_CHARACTERS = 200
 # Of longer texts this many slices of this many characters are looked at, evenly spread.
 _SLICES, _SLICE_CHARACTERS = 32, 1024
+_MOST_CHARACTERS_AT_ONCE = _SLICES * _SLICE_CHARACTERS
 
 
 def estimate_tokens(text: str) -> int:
@@ -81,16 +82,16 @@ def estimate_tokens(text: str) -> int:
     docs/estimates.md.
     """
     length = len(text)
-    if length <= _SLICES * _SLICE_CHARACTERS:
-        return math.ceil(_estimate(text)) or 1
+    if length <= _MOST_CHARACTERS_AT_ONCE:
+        return math.ceil(_estimate(text, length)) or 1
     step = (length - _SLICE_CHARACTERS) / (_SLICES - 1)
     starts = (round(index * step) for index in range(_SLICES))
-    seen = sum(_estimate(text[start : start + _SLICE_CHARACTERS]) for start in starts)
-    return math.ceil(seen * length / (_SLICES * _SLICE_CHARACTERS))
+    slices = (text[start : start + _SLICE_CHARACTERS] for start in starts)
+    seen = sum(_estimate(piece, _SLICE_CHARACTERS) for piece in slices)
+    return math.ceil(seen * length / _MOST_CHARACTERS_AT_ONCE)
 
 
-def _estimate(text: str) -> float:
-    length = len(text)
+def _estimate(text: str, length: int) -> float:
     if length > _SHORT_CHARACTERS:
         data = text.encode("utf-8", "replace")
         if (len(data) - length) * 100 <= length:

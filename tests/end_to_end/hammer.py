@@ -36,7 +36,7 @@ def break_on_purpose(what: str) -> None:
     elif what == "reservation":
         from policy_runtime.ledger import Ledger
 
-        Ledger.admit = lambda self, admitted: None  # type: ignore[method-assign]
+        Ledger.admit_new = lambda self, admitted: None  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -182,7 +182,7 @@ async def test_forty_requests_at_once_never_pass_ten_dollars(make_gate: Any) -> 
 async def test_twin_without_reservations_forty_requests_spend_twenty_dollars(
     make_gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policy_runtime.ledger.Ledger.admit", lambda self, admitted: None)
+    monkeypatch.setattr("policy_runtime.ledger.Ledger.admit_new", lambda self, admitted: None)
     assert await spend_at_once(make_gate(policy(cap(10.0))), 40) == 20.0
 
 

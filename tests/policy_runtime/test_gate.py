@@ -39,7 +39,7 @@ def test_a_reservation_counts_before_anything_is_spent(make_gate: Any, tmp_path:
 def test_without_the_reservation_the_same_calls_all_pass(
     make_gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("policy_runtime.ledger.Ledger.admit", lambda self, admitted: None)
+    monkeypatch.setattr("policy_runtime.ledger.Ledger.admit_new", lambda self, admitted: None)
     gate = make_gate(policy(budget(2 * WORST_CASE_USD)))
     with gate.admit(**ASK), gate.admit(**ASK), gate.admit(**ASK):
         pass
