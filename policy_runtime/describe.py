@@ -33,7 +33,7 @@ def describe_policy(policy: Policy) -> list[str]:
     lines.append(f"A request of an unlisted namespace {_unlisted(policy)}.")
     kind = "the worst case" if policy.reserve == "worst_case" else "the expected cost"
     lines.append(
-        f"Each admitted request reserves {kind} for up to {policy.reservation_ttl_seconds:g} s, "
+        f"Each admitted request reserves {kind} for up to {_number(policy.reservation_ttl_seconds)} s, "
         "until its bill arrives."
     )
     return lines
@@ -64,8 +64,8 @@ def _sentence(rule: Rule, policy: Policy) -> str:
     if isinstance(rule, CostAnomaly):
         what = f"of feature {rule.feature_id}" if rule.feature_id else "of any feature"
         return (
-            f"a request {what} whose expected cost is above {rule.threshold_multiplier:g} times the mean "
-            f"of its feature and tier over {rule.baseline_window_hours:g} hours "
+            f"a request {what} whose expected cost is above {_number(rule.threshold_multiplier)} times "
+            f"the mean of its feature and tier over {_number(rule.baseline_window_hours)} hours "
             f"(at least {rule.min_samples} requests) is marked, never blocked."
         )
     if isinstance(rule, RateLimit):
@@ -96,16 +96,21 @@ def _budget(rule: BudgetThreshold, policy: Policy) -> str:
     else:
         window = f"within any {_ROLLING_WORDS[rule.period]}"
     if rule.action == "deny":
-        act = f"denies ({rule.deny_reason}) what could take spending above {rule.limit_usd:g} USD"
+        act = f"denies ({rule.deny_reason}) what could take spending above {_number(rule.limit_usd)} USD"
     else:
         act = (
             f"moves requests to tier {rule.downgrade_to_tier} (it bounds nothing) "
-            f"once spending could pass {rule.limit_usd:g} USD"
+            f"once spending could pass {_number(rule.limit_usd)} USD"
         )
     said = f"{act} {window}{_per(rule.per)}."
     if rule.alert_at:
-        said += f" Alerts at {', '.join(f'{fraction:.0%}' for fraction in rule.alert_at)}."
+        said += f" Alerts at {', '.join(f'{_number(fraction * 100)}%' for fraction in rule.alert_at)}."
     return said
+
+
+def _number(value: float) -> str:
+    """As a person would write it, with every digit that counts: money has nine decimals."""
+    return f"{value:,.9f}".rstrip("0").rstrip(".")
 
 
 def _per(names: tuple[str, ...]) -> str:

@@ -180,3 +180,19 @@ def test_anchors_and_merges_that_unfold_to_little_are_fine(tmp_path: Path) -> No
         "cap",
         "cup",
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "fraction", "words"),
+    [
+        ("1234567.89", "0.995", "spending above 1,234,567.89 USD within any 60 minutes. Alerts at 99.5%."),
+        ("0.0000025", "0.29", "spending above 0.0000025 USD within any 60 minutes. Alerts at 29%."),
+        ("0", "1", "spending above 0 USD within any 60 minutes. Alerts at 100%."),
+        ("50", "0.8", "spending above 50 USD within any 60 minutes. Alerts at 80%."),
+    ],
+)
+def test_the_words_give_every_digit_of_a_number(
+    tmp_path: Path, limit: str, fraction: str, words: str
+) -> None:
+    text = rule(BUDGET.replace("limit_usd: 1", f"limit_usd: {limit}") + f"        alert_at: [{fraction}]\n")
+    assert words in "\n".join(describe_policy(load_policy(write(tmp_path, text)).policy))
