@@ -54,8 +54,7 @@ def check(policy: Path | None, schema: bool, runtime: bool) -> None:
         return
     if policy is None:
         raise click.UsageError("name the policy file, or give --schema")
-    if not policy.is_file():
-        raise BadInput(f"{policy}: there is no such file")
+    _require_file(policy)
     try:
         loaded = load_policy(policy)
     except PolicyFileError as exc:
@@ -63,6 +62,11 @@ def check(policy: Path | None, schema: bool, runtime: bool) -> None:
     for line in describe_policy(loaded.policy):
         click.echo(line)
     say(f"{policy} is valid (hash {loaded.hash}).")
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise BadInput(f"{path} is no file" if path.exists() else f"{path}: there is no such file")
 
 
 def _check_runtime(path: Path | None, schema: bool) -> None:
@@ -75,8 +79,7 @@ def _check_runtime(path: Path | None, schema: bool) -> None:
         return
     if path is None:
         raise click.UsageError("name the runtime file, or give --schema")
-    if not path.is_file():
-        raise BadInput(f"{path}: there is no such file")
+    _require_file(path)
     try:
         settings = read_runtime(path)
     except ConfigurationError as exc:

@@ -482,6 +482,17 @@ def test_status_of_a_log_that_cannot_be_read_is_exit_code_3(
     assert len(said.err.splitlines()) == 1
 
 
+def test_check_tells_a_folder_from_a_file_that_is_not_there(run: Callable[..., Said], tmp_path: Path) -> None:
+    for options in ([], ["--runtime"]):
+        folder, missing = (
+            run("check", str(tmp_path), *options),
+            run("check", str(tmp_path / "x.yaml"), *options),
+        )
+        assert (folder.code, missing.code) == (2, 2)
+        assert f"{tmp_path} is no file" in folder.err
+        assert f"{tmp_path / 'x.yaml'}: there is no such file" in missing.err
+
+
 def test_no_commands_line_of_help_is_cut(run: Callable[..., Said]) -> None:
     assert "..." not in run("--help").out.partition("Commands:")[2]
 
