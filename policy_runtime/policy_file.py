@@ -64,7 +64,14 @@ def load_policy(source: str | os.PathLike[str] | Mapping[str, Any] | Policy | No
         text = yaml.safe_dump(source.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
         return LoadedPolicy(source, text, _hash(text), "policy object")
     if isinstance(source, Mapping):
-        return parse_policy(yaml.safe_dump(dict(source), sort_keys=False), "policy mapping")
+        try:
+            text = yaml.safe_dump(dict(source), sort_keys=False)
+        except yaml.YAMLError as exc:
+            what = " ".join(map(str, exc.args))
+            raise PolicyFileError(
+                f"policy mapping: {what}; a policy is made of text, numbers, lists and mappings only"
+            ) from exc
+        return parse_policy(text, "policy mapping")
     path = Path(source)
     try:
         text = path.read_text(encoding="utf-8")

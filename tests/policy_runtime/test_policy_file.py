@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,21 @@ def test_the_words_give_every_digit_of_a_number(
 ) -> None:
     text = rule(BUDGET.replace("limit_usd: 1", f"limit_usd: {limit}") + f"        alert_at: [{fraction}]\n")
     assert words in "\n".join(describe_policy(load_policy(write(tmp_path, text)).policy))
+
+
+@pytest.mark.parametrize(
+    "limit", [Decimal("5"), object(), {1, 2}.__iter__()], ids=["decimal", "object", "iterator"]
+)
+def test_a_mapping_that_no_file_could_hold_is_refused_like_a_file(limit: object) -> None:
+    """The log keeps a policy's text, so there must be one."""
+    cap = {
+        "id": "cap",
+        "primitive": "budget_threshold",
+        "period": "daily",
+        "limit_usd": limit,
+        "action": "deny",
+    }
+    with pytest.raises(
+        PolicyFileError, match=r"policy mapping: .*; a policy is made of text, numbers, lists"
+    ):
+        load_policy({"namespaces": {"default": {"rules": [cap]}}})
