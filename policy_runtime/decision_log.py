@@ -15,7 +15,6 @@ from llmscope.errors import EventLogError
 from llmscope.event_log import (
     AdmissionLock,
     LogWriter,
-    forget_descriptors_on_fork,
     waits,
 )
 from policy_runtime.decision_record import DecisionRecord, encode_decision
@@ -28,20 +27,19 @@ _FAULT_TOLD_EVERY_SECONDS = 10.0
 
 
 class DecisionLog:
-    """Appends to `path`, serialised by `<path>.lock`.
-
-    Attributes:
-        mutex: excludes the threads of this process from the gate's state.
-    """
+    """Appends to `path`, serialised by `<path>.lock`."""
 
     def __init__(self, path: Path, state: LiveState) -> None:
         self.path = path
-        self.mutex = threading.Lock()
         self._state = state
         self._writer = LogWriter(path)
         self._lock = AdmissionLock(f"{path}.lock")
         self._fault_told_at = -_FAULT_TOLD_EVERY_SECONDS
-        forget_descriptors_on_fork(self)
+
+    @property
+    def mutex(self) -> threading.Lock:
+        """Excludes the threads of this process from the gate's state."""
+        return self._lock.thread_lock
 
     def try_enter(self) -> bool:
         """Take mutex and admission lock, or neither; never waits.
@@ -49,19 +47,12 @@ class DecisionLog:
         A lock file that cannot be created is a lock that cannot be had: the decision is made without
         it and says so.
         """
-        if not self.mutex.acquire(False):  # by its name it takes twice as long
-            return False
         try:
-            if self._lock.try_acquire():
-                return True
+            return self._lock.try_acquire()
         except OSError as exc:
             if time.monotonic() - self._fault_told_at >= _FAULT_TOLD_EVERY_SECONDS:
                 self._fault_told_at = time.monotonic()
                 logger.error("the admission lock cannot be taken: %s", exc)
-        except BaseException:  # raised again: other threads must not wait for a mutex that nobody holds
-            self.mutex.release()
-            raise
-        self.mutex.release()
         return False
 
     def enter_within(self, timeout_seconds: float) -> bool:
@@ -75,7 +66,6 @@ class DecisionLog:
     def leave(self) -> None:
         """Give both back."""
         self._lock.release()
-        self.mutex.release()
 
     def append(self, record: DecisionRecord, *, locked: bool) -> None:
         """Append one line; the caller holds the mutex, and the admission lock if `locked`.
@@ -119,6 +109,3 @@ class DecisionLog:
         """Close the files; a later append opens them again."""
         self._writer.close()
         self._lock.close()
-
-    def _after_fork_in_child(self) -> None:
-        self.mutex = threading.Lock()

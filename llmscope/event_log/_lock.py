@@ -68,12 +68,15 @@ class AdmissionLock:
     """Mutual exclusion between all threads and processes that name the same lock file.
 
     The file is created empty when missing and never written, renamed or removed.
+
+    Attributes:
+        thread_lock: held while the lock is; taken alone it excludes the threads of this process.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._fd: int | None = None
-        self._thread_lock = threading.Lock()
+        self.thread_lock = threading.Lock()
         forget_descriptors_on_fork(self)
 
     def try_acquire(self) -> bool:
@@ -82,7 +85,7 @@ class AdmissionLock:
         Raises:
             OSError: the lock file cannot be created or opened.
         """
-        if not self._thread_lock.acquire(False):  # by its name it takes twice as long
+        if not self.thread_lock.acquire(False):  # by its name it takes twice as long
             return False
         try:
             fd = self._fd
@@ -91,10 +94,10 @@ class AdmissionLock:
                 fd = self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             fcntl.flock(fd, _EXCLUSIVE_OR_FAIL)
         except BlockingIOError:
-            self._thread_lock.release()
+            self.thread_lock.release()
             return False
         except BaseException:  # raised again: other threads must not wait for a lock that nobody holds
-            self._thread_lock.release()
+            self.thread_lock.release()
             raise
         return True
 
@@ -113,7 +116,7 @@ class AdmissionLock:
         fd = self._fd
         if fd is not None:
             fcntl.flock(fd, fcntl.LOCK_UN)
-        self._thread_lock.release()
+        self.thread_lock.release()
 
     def close(self) -> None:
         """Close the descriptor; a later acquire opens it again."""
@@ -122,7 +125,7 @@ class AdmissionLock:
 
     def _after_fork_in_child(self) -> None:
         self.close()
-        self._thread_lock = threading.Lock()
+        self.thread_lock = threading.Lock()
 
     def __del__(self) -> None:
         close_quietly(self._fd)
