@@ -72,7 +72,7 @@ _LABELS = (
 )  # fmt: skip
 # Past so many kinds they are looked at anew.
 _MOST_KINDS = 4096
-# From so many lines on it is worth a decoder of their own.
+# So many lines are worth a decoder of their own.
 _LEARN_FROM_LINES = 100
 _decode_any: Callable[[bytes], _PlainLine] = msgspec.json.Decoder(_PlainLine).decode
 
@@ -158,7 +158,7 @@ class BatchReader:
             except msgspec.ValidationError:
                 pass  # another label, or a line that is not plain: the next decoder tells which
         lines = list(map(_decode_any, texts))
-        if len(lines) >= _LEARN_FROM_LINES:
+        if self._shared is not None or len(lines) >= _LEARN_FROM_LINES:
             self._learn(texts[0], lines)
         return lines
 
