@@ -13,7 +13,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -172,14 +172,32 @@ class Generation:
         return max(_stamps(lines), default=None)
 
 
-def open_generations(path: Path, followed: set[tuple[int, int]]) -> list[Generation]:
-    """Every rotated sibling of the log but those `followed` already, the latest first.
+class UnreadGeneration(NamedTuple):
+    """A rotated file that is there and cannot be opened.
+
+    Attributes:
+        identity: device and inode.
+        modified_us: when it was written to last, microseconds since 1970.
+        reason: which, and why.
+    """
+
+    identity: tuple[int, int]
+    modified_us: int
+    reason: str
+
+
+def open_generations(
+    path: Path, followed: set[tuple[int, int]]
+) -> tuple[list[Generation], list[UnreadGeneration]]:
+    """Every rotated sibling of the log but those `followed` already, the latest first, and those that
+    cannot be opened.
 
     The caller closes them. Files that are renamed meanwhile are still found: the folder is listed
     until a listing shows nothing new.
     """
     known = set(followed)
     generations: list[Generation] = []
+    unread: list[UnreadGeneration] = []
     for _ in range(_MOST_ROUNDS):
         found_new = False
         for sibling in rotated_siblings(path):
@@ -192,10 +210,10 @@ def open_generations(path: Path, followed: set[tuple[int, int]]) -> list[Generat
                 found_new = True  # under another name by now
                 continue
             except OSError as exc:
-                logger.error(
-                    "the rotated log %s cannot be read, its spending is not counted: %s", sibling, exc
-                )
-                known.add((stat.st_dev, stat.st_ino))
+                identity = stat.st_dev, stat.st_ino
+                known.add(identity)
+                reason = f"{sibling.name}: {exc.strerror}"
+                unread.append(UnreadGeneration(identity, stat.st_mtime_ns // 1000, reason))
                 continue
             if generation.identity in known:
                 generation.close()
@@ -206,9 +224,8 @@ def open_generations(path: Path, followed: set[tuple[int, int]]) -> list[Generat
         if not found_new:
             break
     latest = 1 << 62
-    return sorted(
-        generations, key=lambda found: latest if found.first_us is None else found.first_us, reverse=True
-    )
+    generations.sort(key=lambda found: latest if found.first_us is None else found.first_us, reverse=True)
+    return generations, unread
 
 
 def generations_since(generations: list[Generation], since_us: int) -> list[Generation]:

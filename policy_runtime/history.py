@@ -6,6 +6,7 @@ what the events mean (`ledger`).
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -32,6 +33,7 @@ from policy_runtime.generations import (
     OVERLAP_BYTES,
     FoldedFile,
     Generation,
+    UnreadGeneration,
     first_offset_since,
     generations_since,
     open_generations,
@@ -39,6 +41,8 @@ from policy_runtime.generations import (
 )
 from policy_runtime.labels import labels_for
 from policy_runtime.ledger import Admitted, Ledger
+
+logger = logging.getLogger("policy_runtime")
 
 # File times are compared with this much room, for what keeps them in whole seconds.
 _FILE_TIME_NS = 2_000_000_000
@@ -162,6 +166,7 @@ class LogFollower:
 
     Attributes:
         rejected: lines that were no events, since the start.
+        unread: rotated files that could not be opened when they were looked for last.
     """
 
     def __init__(
@@ -174,6 +179,7 @@ class LogFollower:
         self.path = Path(path)
         self.tail = LogTail(path)
         self.rejected = 0
+        self.unread: list[UnreadGeneration] = []
         self._after = after
         self._batches = BatchReader()
         self._breaks = Breaks() if gives_way else None
@@ -219,7 +225,7 @@ class LogFollower:
         begun_ns = time.time_ns()
         self.tail.seek(0)
         descriptor = self.tail.descriptor
-        generations = open_generations(self.path, self.tail.identities)
+        generations = self._open_generations()
         try:
             resumed, live = resume(folded, generations, descriptor, since_us)
             needed = generations_since(generations, since_us)
@@ -277,10 +283,12 @@ class LogFollower:
         self._read_before.extend(generation for generation in left if generation.head)
         modified_ns = min(generation.modified_ns for generation in left) - _FILE_TIME_NS
         last_decision_us = ledger.last_decision_us
-        generations = open_generations(self.path, self.tail.identities)
+        unread = self._unread_identities()
+        generations = self._open_generations()
         try:
             for generation in reversed(generations):
-                if generation.modified_ns < modified_ns or self._is_as_left(generation):
+                is_old = generation.modified_ns < modified_ns or self._is_as_left(generation)
+                if is_old and generation.identity not in unread:
                     continue
                 self._files_moved = True
                 read = [old.offset for old in self._read_before if generation.head.startswith(old.head)]
@@ -292,6 +300,20 @@ class LogFollower:
             _close(generations)
         self.tail.left = []
         return max(ledger.last_decision_us, last_decision_us)
+
+    def _open_generations(self) -> list[Generation]:
+        """The rotated siblings that are not followed; what cannot be opened and was never read is noted."""
+        generations, unread = open_generations(self.path, self.tail.identities)
+        read = {generation.identity for generation in self._read_before}
+        told = self._unread_identities()
+        self.unread = [found for found in unread if found.identity not in read]
+        for found in self.unread:
+            if found.identity not in told:
+                logger.error("a rotated log cannot be read, what is in it is not counted: %s", found.reason)
+        return generations
+
+    def _unread_identities(self) -> set[tuple[int, int]]:
+        return {found.identity for found in self.unread}
 
     def _remember(self, generation: Generation, end: int) -> None:
         read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)

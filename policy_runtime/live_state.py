@@ -16,7 +16,7 @@ from llmscope.clock import Clock, SystemClock
 from llmscope.event_log import LogTail, LogWatch
 from llmscope.timestamps import MICROS, to_micros
 from policy_runtime.decision_record import TelemetryPosition
-from policy_runtime.generations import DISORDER_US, FoldedFile, NotAsFolded
+from policy_runtime.generations import DISORDER_US, FoldedFile, NotAsFolded, UnreadGeneration
 from policy_runtime.history import LogFollower
 from policy_runtime.ledger import Ledger
 
@@ -57,6 +57,7 @@ class LiveState:
         self.decisions_tail: LogTail | None = None
         self._telemetry: list[LogFollower] = []
         self._watch: LogWatch | None = None
+        self._unread: list[UnreadGeneration] = []
         self._renew_at_bytes = CHECKPOINT_EVERY_BYTES
 
     @property
@@ -98,7 +99,15 @@ class LiveState:
             else:
                 degraded = degraded or "clock"
         ledger.advance(now_us)
+        if self._unread and degraded is None:
+            degraded = self._missing_at(now_us)
         return ledger, now_us, degraded
+
+    def _missing_at(self, now_us: int) -> str | None:
+        """Why the ledger lacks what a rotated file in the window holds; None where there is none such."""
+        since_us = now_us - self.policy.reach_us
+        self._unread = [found for found in self._unread if found.modified_us >= since_us]
+        return f"{READ_FAILED}: {self._unread[0].reason}" if self._unread else None
 
     def catch_up(self) -> None:
         """Fold what is new without deciding anything, so that the next decision finds less to do.
@@ -153,6 +162,7 @@ class LiveState:
                     fault = fault or exc
             if self._decisions is not None and not (folded and fault is None):
                 self._decisions.fold_new(ledger)
+            self._note_unread()
             if fault is not None:
                 raise fault
             watch.after_polls()
@@ -212,9 +222,14 @@ class LiveState:
         self._ledger, self._decisions, self._telemetry = ledger, decisions, telemetry
         self.decisions_tail = decisions.tail
         self._watch = LogWatch([decisions.tail, *(follower.tail for follower in telemetry)])
+        self._note_unread()
         if fault is not None:
             raise fault
         return ledger
+
+    def _note_unread(self) -> None:
+        followers = [self._decisions, *self._telemetry]
+        self._unread = [found for follower in followers if follower is not None for found in follower.unread]
 
     def _leave_checkpoint(self, path: Path, ledger: Ledger) -> None:
         """Have the checkpoint written of what has just been folded, in the background: the first decision

@@ -221,7 +221,7 @@ def test_what_the_gate_itself_writes_is_read_together(tmp_path: Path) -> None:
         {"cost_usd": 0.01, "finish_reason": "stop"},
     ):
         with gate.admit(route_name="/answer-routed", model_tier="cheap", tokens_in=10) as admission:
-            admission.settle(**bill)  # type: ignore[arg-type]
+            admission.settle(**bill)
     gate.close()
     bills = BatchReader().read((tmp_path / "t.jsonl").read_bytes())
     assert bills is not None

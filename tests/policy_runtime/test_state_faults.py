@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmscope.clock import VirtualClock
-from policy_runtime import GateUnavailable, PolicyDenied, PolicyRuntime
+from policy_runtime import GateUnavailable, PolicyDenied, PolicyRuntime, generations
 from policy_runtime.live_state import LiveState
 from tests.policy_runtime.log_lines import START, original_line, read_lines, write_lines
 
@@ -228,3 +228,100 @@ def several_logs_again(folder: Path) -> PolicyRuntime:
         decisions_path=folder / "d.jsonl",
         clock=VirtualClock(START),
     )
+
+
+@pytest.fixture
+def sealed(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Files that nobody may open, the superuser included."""
+    paths: set[Path] = set()
+    open_log = generations.open_log
+
+    def opened(path: Path) -> Any:
+        if path in paths:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_log(path)
+
+    monkeypatch.setattr(generations, "open_log", opened)
+    return paths
+
+
+@pytest.mark.parametrize("on_error", ["allow", "deny"])
+def test_a_rotated_log_that_cannot_be_opened_degrades_the_state(
+    tmp_path: Path, sealed: set[Path], on_error: str
+) -> None:
+    """As where rotation leaves files that only the superuser may read: a gate that starts does not know what
+    was spent."""
+    rotated = tmp_path / "t.jsonl.1"
+    write_lines(rotated, [original_line(0, 0.4, "rotated")])
+    write_lines(tmp_path / "t.jsonl", [original_line(1, 0.2, "live")])
+    sealed.add(rotated)
+    line = decide(gate_with(tmp_path, "budget", on_error=on_error))
+    assert (line["state"], line.get("state_reason")) == ("degraded", "read: t.jsonl.1: Permission denied")
+    assert line["decision"] == on_error
+    assert line["rules"][0]["outcome"] == "error"
+    assert line["window_cost_usd"] == 0.2
+    sealed.clear()
+    assert decide(gate_with(tmp_path, "budget"))["state"] == "fresh"
+
+
+def test_twin_a_rotated_log_that_is_passed_over_looks_like_no_spending(
+    tmp_path: Path, sealed: set[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LiveState, "_note_unread", lambda self: None)
+    with pytest.raises(AssertionError):
+        test_a_rotated_log_that_cannot_be_opened_degrades_the_state(tmp_path, sealed, "deny")
+
+
+def test_what_is_known_denies_though_a_rotated_log_cannot_be_opened(
+    tmp_path: Path, sealed: set[Path]
+) -> None:
+    write_lines(tmp_path / "t.jsonl.1", [original_line(0, 0.4, "rotated")])
+    write_lines(tmp_path / "t.jsonl", [original_line(1, 1.0, "live")])
+    sealed.add(tmp_path / "t.jsonl.1")
+    line = decide(gate_with(tmp_path, "budget", on_error="allow"))
+    assert (line["decision"], line["reason"]) == ("deny", "budget_exceeded")
+
+
+def test_a_rotated_log_before_the_window_is_not_missed(tmp_path: Path, sealed: set[Path]) -> None:
+    rotated = tmp_path / "t.jsonl.1"
+    write_lines(rotated, [original_line(-90_000, 0.4, "old")])
+    os.utime(rotated, (START.timestamp() - 90_000,) * 2)
+    sealed.add(rotated)
+    assert decide(gate_with(tmp_path, "budget"))["state"] == "fresh"
+
+
+def test_a_log_that_was_read_before_it_was_sealed_away_is_not_missed(
+    tmp_path: Path, sealed: set[Path]
+) -> None:
+    """A running gate has it open: what was written to it until its rotation counts."""
+    log = tmp_path / "t.jsonl"
+    write_lines(log, [original_line(0, 0.4, "a")])
+    gate = gate_with(tmp_path, "budget")
+    assert gate.evaluate(**ASK).window_cost_usd == 0.4
+    write_lines(log, [original_line(0, 0.4, "a"), original_line(0, 0.2, "b")])
+    log.rename(tmp_path / "t.jsonl.1")
+    sealed.add(tmp_path / "t.jsonl.1")
+    write_lines(log, [original_line(0, 0.1, "c")])
+    with gate.admit(**ASK) as admission:
+        assert admission.decision.state == "fresh"
+        assert admission.decision.window_cost_usd == 0.7
+    gate.close()
+
+
+def test_a_rotated_log_that_can_be_opened_later_counts_from_the_next_rotation_on(
+    tmp_path: Path, sealed: set[Path]
+) -> None:
+    log = tmp_path / "t.jsonl"
+    write_lines(tmp_path / "t.jsonl.2", [original_line(0, 0.4, "a")])
+    os.utime(tmp_path / "t.jsonl.2", (START.timestamp(),) * 2)
+    write_lines(log, [original_line(0, 0.2, "b")])
+    sealed.add(tmp_path / "t.jsonl.2")
+    gate = gate_with(tmp_path, "budget")
+    assert gate.evaluate(**ASK).window_cost_usd == 0.2
+    sealed.clear()
+    log.rename(tmp_path / "t.jsonl.1")
+    write_lines(log, [original_line(0, 0.1, "c")])
+    with gate.admit(**ASK) as admission:
+        assert admission.decision.state == "fresh"
+        assert admission.decision.window_cost_usd == 0.7
+    gate.close()
