@@ -17,7 +17,7 @@ from llmscope.event_log import (
     LogWriter,
     waits,
 )
-from policy_runtime.decision_record import DecisionRecord, encode_decision
+from policy_runtime.decision_record import DecisionRecord, encode_decision, encode_decision_lines
 from policy_runtime.live_state import LiveState
 
 logger = logging.getLogger("policy_runtime")
@@ -73,13 +73,13 @@ class DecisionLog:
         Raises:
             EventLogError: nothing of the line is left in the file.
         """
-        line = encode_decision(record)
         if locked:
+            line = encode_decision_lines((record,))
             tail = self._state.decisions_tail
             offset = self._writer.append_serialised(line, None if tail is None else tail.end)
-            self._state.skip_own(offset, line + b"\n")
+            self._state.skip_own(offset, line)
         else:
-            self._writer.append_unserialised(line)
+            self._writer.append_unserialised(encode_decision(record))
 
     def note(self, event: DecisionRecord, *, locked: bool) -> None:
         """`append` for an event whose loss must not stop a decision; the loss is logged."""
@@ -101,7 +101,7 @@ class DecisionLog:
             self._writer.append_unserialised(line)
             return
         try:
-            self._writer.append_serialised(line)
+            self._writer.append_serialised(line + b"\n")
         finally:
             self.leave()
 

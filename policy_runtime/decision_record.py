@@ -6,7 +6,7 @@ The readers of decisions (the gate's fold, the warehouse's quarantine) decode wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -103,6 +103,9 @@ _ENCODER = msgspec.json.Encoder()
 
 encode_decision: Callable[[DecisionRecord], bytes] = _ENCODER.encode
 """The line of a record, without its newline."""
+
+encode_decision_lines: Callable[[Iterable[DecisionRecord]], bytes] = _ENCODER.encode_lines
+"""The lines of records, each with its newline."""
 
 
 def decode_decision(line: bytes) -> DecisionRecord:

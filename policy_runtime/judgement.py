@@ -213,7 +213,7 @@ def _budget(judgement: Judgement, book: BudgetBook, quoted: Quote, ledger: Ledge
         None,
         spent / NANO_PER_USD,
         reserved / NANO_PER_USD,
-        this / NANO_PER_USD,
+        quoted.reserved_usd,
         book.limit_usd,
     )
 
@@ -333,7 +333,7 @@ def _anomaly(judgement: Judgement, book: AnomalyBook, quoted: Quote, ledger: Led
         mode=book.mode,
         outcome="allow",
         baseline_usd=round(baseline) / NANO_PER_USD,
-        estimated_cost_usd=expected / NANO_PER_USD,
+        estimated_cost_usd=quoted.expected_usd,
         threshold_usd=round(threshold) / NANO_PER_USD,
         samples=samples,
     )

@@ -13,6 +13,7 @@ import msgspec
 
 from llmscope.gateway.cost_model import Rate, find_rate
 from llmscope.gateway.policies import RoutePolicy, available_routes, find_route_policy, get_route_policy
+from llmscope.money import NANO_PER_USD
 
 if TYPE_CHECKING:
     from policy_runtime.asking import Ask
@@ -34,6 +35,7 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
         reserved_nano: what is reserved for it; without a price the recent mean of its like.
         max_output_tokens: the bound on the answer.
         price_version: of the prices used, None without a price.
+        expected_usd, reserved_usd: the same in USD, which every rule and the record write down.
     """
 
     tier: str
@@ -43,6 +45,8 @@ class Quote(msgspec.Struct, frozen=True, gc=False):
     reserved_nano: int
     max_output_tokens: int
     price_version: str | None
+    expected_usd: float | None
+    reserved_usd: float
 
 
 def price_of(model: str | None) -> Rate | None:
@@ -86,7 +90,7 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
     rate = None if model is None else find_rate(model, None, provider)
     if rate is None:
         recent = ledger.mean_cost_nano(route_name, ask.labels.budget_namespace)
-        return Quote(tier, provider, model, None, recent, bound, None)
+        return Quote(tier, provider, model, None, recent, bound, None, None, recent / NANO_PER_USD)
     tokens_in = ask.tokens_in
     reserved = expected = rate.cost_nano(tokens_in, bound)
     observed = ledger.mean_output_tokens(route_name, model)
@@ -98,7 +102,17 @@ def quote(policy: Policy, ledger: Ledger, ask: Ask, tier: str) -> Quote:
         reserved = expected
     elif route is not None and ask.model is None and (route.fallbacks or route.candidates):
         reserved = _worst_case(route, tier, reserved, tokens_in, bound)
-    return Quote(tier, provider or rate.provider, model, expected, reserved, bound, rate.price_version)
+    return Quote(
+        tier,
+        provider or rate.provider,
+        model,
+        expected,
+        reserved,
+        bound,
+        rate.price_version,
+        expected / NANO_PER_USD,
+        reserved / NANO_PER_USD,
+    )
 
 
 def _worst_case(route: RoutePolicy, tier: str, reserved: int, tokens_in: int, bound: int) -> int:

@@ -35,7 +35,6 @@ def decision_of(
     """
     rule, mark, ask = judgement.rule, judgement.watermark, judgement.ask
     effective, requested, labels = judgement.effective, judgement.requested, ask.labels
-    expected, expected_at_first = effective.expected_nano, requested.expected_nano
     stamp = format_micros(judgement.now_us)
     # By place, in the order of the class: by their names so many fields take thrice as long.
     record = DecisionRecord(
@@ -61,8 +60,8 @@ def decision_of(
         common.mode,
         "fresh" if degraded is None else "degraded",
         degraded,
-        None if expected is None else expected / NANO_PER_USD,
-        None if expected_at_first is None else expected_at_first / NANO_PER_USD,
+        effective.expected_usd,
+        requested.expected_usd,
         None,
         ask.tokens_in,
     )
@@ -71,7 +70,7 @@ def decision_of(
     if judgement.outcomes:
         record.rules = judgement.outcomes
     if judgement.decision != "deny":
-        record.reserved_cost_usd = effective.reserved_nano / NANO_PER_USD
+        record.reserved_cost_usd = effective.reserved_usd
         record.reserved_tokens = ask.tokens_in + effective.max_output_tokens
         record.reservation_expires_at = format_micros(expires_us)
     if mark is not None:

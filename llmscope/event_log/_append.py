@@ -95,6 +95,7 @@ class LogWriter:
         """Append while the caller holds the lock that serialises all of this file's writers.
 
         Args:
+            line: with its newline, other than elsewhere: such a caller remembers what it has written.
             seen: the file that the caller, under that lock, has just seen at the path, and its size, at
                 which it ends in a newline: neither is looked at before the line is written.
 
@@ -103,12 +104,12 @@ class LogWriter:
         with self._thread_lock:
             try:
                 fd = self._fd
-                if fd is None or seen is None or seen[0] != self._identity or len(line) >= MAX_LINE_BYTES:
-                    return self._write(self._current_descriptor(), line)
-                offset = self._write_at_end(fd, line + b"\n")
+                if fd is None or seen is None or seen[0] != self._identity or len(line) > MAX_LINE_BYTES:
+                    return self._write(self._current_descriptor(), line[:-1])
+                offset = self._write_at_end(fd, line)
                 if offset != seen[1] and self._is_torn(fd, offset):
                     # Somebody without the lock came between and got no further: ours is lost in theirs.
-                    offset = self._write(fd, line)
+                    offset = self._write(fd, line[:-1])
                 return offset
             except EventLogError:
                 raise

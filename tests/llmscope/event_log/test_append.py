@@ -135,7 +135,7 @@ def test_a_line_that_readers_would_reject_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LineTooLong):
         writer.append_unserialised(b"x" * MAX_LINE_BYTES)
     with pytest.raises(LineTooLong):
-        writer.append_serialised(b"x" * MAX_LINE_BYTES)
+        writer.append_serialised(b"x\n" * MAX_LINE_BYTES)
     assert (tmp_path / "log.jsonl").read_bytes() == b""
 
 
@@ -155,21 +155,21 @@ def test_what_comes_between_a_look_and_the_line_costs_neither(tmp_path: Path) ->
     """By somebody without the lock: a line, a torn line, an empty file."""
     path = tmp_path / "log.jsonl"
     writer, stranger, tail = LogWriter(path), LogWriter(path), LogTail(path)
-    writer.append_serialised(b"first")
+    writer.append_serialised(b"first\n")
     end = seen(tail)
-    assert writer.append_serialised(b"second", end) == end[1] == 6
+    assert writer.append_serialised(b"second\n", end) == end[1] == 6
     end = seen(tail)
     stranger.append_unserialised(b"stranger")
-    assert writer.append_serialised(b"third", end) == end[1] + len(b"stranger\n")
+    assert writer.append_serialised(b"third\n", end) == end[1] + len(b"stranger\n")
     end = seen(tail)
     with path.open("ab") as torn:
         torn.write(b"torn")
-    offset = writer.append_serialised(b"fourth", end)
+    offset = writer.append_serialised(b"fourth\n", end)
     assert path.read_bytes()[offset:] == b"fourth\n"
     assert b"\nfourth\n" in path.read_bytes()
     end = seen(tail)
     os.truncate(path, 0)
-    assert writer.append_serialised(b"fifth", end) == 0
+    assert writer.append_serialised(b"fifth\n", end) == 0
     assert path.read_bytes() == b"fifth\n"
 
 
@@ -178,11 +178,11 @@ def test_twin_without_looking_again_the_line_would_be_lost_in_the_torn_one(
 ) -> None:
     path = tmp_path / "log.jsonl"
     writer, tail = LogWriter(path), LogTail(path)
-    writer.append_serialised(b"first")
+    writer.append_serialised(b"first\n")
     end = seen(tail)
     path.write_bytes(b"first\ntorn")
     monkeypatch.setattr(LogWriter, "_is_torn", lambda self, fd, size: False)
-    writer.append_serialised(b"second", end)
+    writer.append_serialised(b"second\n", end)
     assert b"second" not in path.read_bytes().split(b"\n")
 
 
@@ -192,7 +192,7 @@ def test_a_file_that_ends_within_a_line_has_no_end_to_append_at(tmp_path: Path) 
     tail = LogTail(path)
     list(tail.poll())
     assert tail.end is None
-    assert LogWriter(path).append_serialised(b"next", tail.end) == len(b"whole\ntorn\n")
+    assert LogWriter(path).append_serialised(b"next\n", tail.end) == len(b"whole\ntorn\n")
 
 
 def test_a_lock_that_stays_taken_is_given_up_on(tmp_path: Path) -> None:
