@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from llmscope.event_log import AdmissionLock
-from policy_runtime import PolicyRuntime, live_state
+from policy_runtime import PolicyRuntime, breaks, checkpoint, live_state
+from policy_runtime.breaks import Breaks
 from policy_runtime.ledger import Ledger
 from policy_runtime.live_state import LiveState
-from tests.policy_runtime.starting import checkpoint_of, start, start_without
+from policy_runtime.recent_ids import RecentIds
+from tests.policy_runtime.starting import checkpoint_of, start, start_without, wait_for_checkpoints
 from tests.policy_runtime.traffic import (
     POLICY,
     SLOW,
@@ -170,3 +172,84 @@ def test_a_kill_while_checkpoints_are_written_leaves_one_that_fits_or_the_one_be
         without, _ = start_without(traffic)
         assert readings(ledger, now_us) == readings(without, now_us)
     assert not caplog.records
+
+
+_STARTS_AND_ENDS = """
+import sys, time
+from pathlib import Path
+from llmscope.clock import VirtualClock
+from policy_runtime import checkpoint, live_state
+from tests.policy_runtime.log_lines import START
+from tests.policy_runtime.traffic import POLICY
+
+folder, ends_how = Path(sys.argv[1]), sys.argv[2]
+live_state.CHECKPOINT_EVERY_BYTES = 0
+if ends_how == "does not wait":
+    begin = live_state._in_background
+    live_state._in_background = lambda work, daemon: begin(work, daemon=True)
+save = checkpoint.save
+checkpoint.save = lambda *args: (time.sleep(0.3), save(*args))
+live_state.LiveState((folder / "t.jsonl",), folder / "d.jsonl", VirtualClock(START), POLICY).current()
+"""
+
+
+@pytest.mark.parametrize("ends_how", ["waits", "does not wait"])
+def test_a_process_that_ends_after_its_first_look_leaves_a_checkpoint(tmp_path: Path, ends_how: str) -> None:
+    """As commands do; the twin shows that it must wait for that."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    write_bills(traffic.telemetry, 0, 90)
+    subprocess.run([sys.executable, "-c", _STARTS_AND_ENDS, str(tmp_path), ends_how], check=True, timeout=60)
+    assert checkpoint_of(traffic).exists() == (ends_how == "waits")
+
+
+def test_what_a_checkpoint_holds_is_what_was_folded_when_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate folds on while it is written: a bill that only the ids held would be lost to the next start."""
+    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 0)
+    begun, goes_on = threading.Event(), threading.Event()
+    save = checkpoint.save
+
+    def late(path: Path, snapshot: checkpoint.Snapshot) -> bool:
+        begun.set()
+        assert goes_on.wait(20)
+        return save(path, snapshot)
+
+    monkeypatch.setattr(checkpoint, "save", late)
+    traffic = Traffic(tmp_path, random.Random(1))
+    write_bills(traffic.telemetry, 0, 50)
+    running = traffic.state()
+    running.current()
+    assert begun.wait(20)
+    monkeypatch.setattr(live_state, "CHECKPOINT_EVERY_BYTES", 1 << 30)
+    write_bills(traffic.telemetry, 60, 7)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 57_000_000
+    goes_on.set()
+    wait_for_checkpoints()
+    fresh, now_us = start(traffic)
+    assert 0 < fresh.folded_bytes < traffic.telemetry.stat().st_size / 5  # from the checkpoint on
+    assert spent(fresh, now_us) == 57_000_000
+
+
+def test_twin_ids_taken_when_it_is_written_lose_bills(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RecentIds, "copy", lambda self: self)
+    with pytest.raises(AssertionError):
+        test_what_a_checkpoint_holds_is_what_was_folded_when_it_was_begun(tmp_path, monkeypatch)
+
+
+def test_breaks_are_taken_while_the_program_runs_and_not_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(breaks.time, "sleep", slept.append)
+    monkeypatch.setattr(breaks, "_WORK_SECONDS", 0.0)
+    Breaks().take()
+    assert len(slept) == 1
+    monkeypatch.setattr(breaks, "_WORK_SECONDS", 60.0)
+    Breaks().take()
+    assert len(slept) == 1
+    monkeypatch.setattr(breaks, "_WORK_SECONDS", 0.0)
+    monkeypatch.setattr(threading.main_thread(), "is_alive", lambda: False)
+    Breaks().take()
+    assert len(slept) == 1
