@@ -15,7 +15,7 @@ from llmscope import telemetry_batch
 from llmscope.errors import MalformedLine
 from llmscope.money import to_nano, to_nanos
 from llmscope.telemetry_batch import BatchReader
-from llmscope.telemetry_line import Usage, read_usage
+from llmscope.telemetry_line import TelemetryLine, Usage, read_usage
 from llmscope.timestamps import parse_micros, parse_our_micros
 from tests.policy_runtime.log_lines import encode, original_line
 
@@ -166,6 +166,32 @@ def test_a_stretch_with_a_line_that_is_not_plain_has_no_batch(odd: dict[str, Any
     for place in (0, 4, 8):
         assert read_together(BatchReader(), [*lines[:place], strange, *lines[place:]]) is None
     assert_alike(BatchReader(), lines)
+
+
+@pytest.mark.parametrize("name", TelemetryLine.__struct_fields__)
+def test_no_key_of_any_dialect_is_overlooked(name: str) -> None:
+    """Beside a line without it, a line with the key says what it says by itself, or there is no batch."""
+    rng = random.Random(7)
+    tagged = {"tenant_id": "t", "use_case": "u"}
+    values: tuple[Any, ...] = (
+        "x",
+        "",
+        "error",
+        1,
+        2.5,
+        True,
+        False,
+        None,
+        tagged,
+        [],
+        {"input": 4},
+        "2026-03-24T10:00:00.000001+00:00",
+    )
+    for value in values:
+        for base in ({}, {"tenant_id": None, "status": "error"}):
+            lines = [line(rng, 1, base), line(rng, 2, {**base, name: value}), line(rng, 3, base)]
+            if read_together(BatchReader(), lines) is not None:
+                assert_alike(BatchReader(), lines)
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
