@@ -16,6 +16,7 @@ from llmscope.gateway.tokens import estimate_tokens
 from llmscope.telemetry_line import text_of
 from llmscope.timestamps import MICROS
 from policy_runtime.labels import Labels, labels_for
+from policy_runtime.windows import SHORTEST_RESERVATION_SECONDS
 
 if TYPE_CHECKING:
     from policy_runtime.policy import Policy
@@ -61,6 +62,7 @@ def ask_of(
     Raises:
         ValueError: neither prompt nor tokens_in, impossible numbers or labels, or a reservation longer than
             the policy's longest window.
+        TypeError: the context is none.
     """
     if tokens_in is None:
         if not isinstance(prompt, str):
@@ -72,10 +74,13 @@ def ask_of(
     if max_output_tokens is not None:
         max_output_tokens = whole_tokens("max_output_tokens", max_output_tokens, at_least=1)
     context = context or LLMRequestContext()
-    texts: tuple[str | None, ...] = (
-        context.tenant_id, context.caller_id, context.use_case, context.feature_id, context.experiment_id,
-        route_name, context.budget_namespace, model_tier, model, request_id,
-    )  # fmt: skip
+    try:
+        texts: tuple[str | None, ...] = (
+            context.tenant_id, context.caller_id, context.use_case, context.feature_id, context.experiment_id,
+            route_name, context.budget_namespace, model_tier, model, request_id,
+        )  # fmt: skip
+    except AttributeError:
+        raise TypeError(f"context is a {type(context).__name__}; it must be an LLMRequestContext") from None
     characters = 0
     for text in texts:
         if text is not None:
@@ -148,7 +153,7 @@ def extended_until(policy: Policy, admitted_us: int, expires_us: int, now_us: in
         expires_us: when it would have lapsed by its decision.
 
     Raises:
-        ValueError: `seconds` is not positive or longer than the longest window, or that much time has passed
+        ValueError: `seconds` is under a millisecond or over the longest window, or that much time has passed
             since the admission.
     """
     check_ttl(policy, seconds)
@@ -165,11 +170,11 @@ def check_ttl(policy: Policy, seconds: float) -> None:
     """Refuse a reservation that a gate starting later would not find.
 
     Raises:
-        ValueError: it is not positive, or longer than the policy's longest window.
+        ValueError: it is shorter than a millisecond, or longer than the policy's longest window.
     """
     longest = max(policy.longest_window_us, policy.ttl_us) / MICROS
-    if not 0 < seconds <= longest:
+    if not SHORTEST_RESERVATION_SECONDS <= seconds <= longest:
         raise ValueError(
-            f"a reservation may last up to {longest:.0f} s (the policy's longest window), not {seconds} s: "
-            "a gate that starts later reads no further back"
+            f"a reservation may last from {SHORTEST_RESERVATION_SECONDS} s to {longest:.0f} s (the policy's "
+            f"longest window), not {seconds} s: a gate that starts later reads no further back"
         )

@@ -13,7 +13,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from llmscope.money import to_nano
-from policy_runtime.windows import HOUR_US, LONGEST_CALENDAR_US, PERIOD_US, longest_bucket_us
+from policy_runtime.windows import (
+    HOUR_US,
+    LONGEST_CALENDAR_US,
+    PERIOD_US,
+    SHORTEST_RESERVATION_SECONDS,
+    longest_bucket_us,
+)
 
 DEFAULT_NAMESPACE = "default"
 
@@ -212,7 +218,9 @@ class Policy(_Strict):
     tiers: dict[Name, dict[Name, Name]] = Field(default_factory=dict)
     unknown_namespaces: Literal["default", "own_budget", "deny"] = "default"
     reserve: Literal["worst_case", "expected"] = "worst_case"
-    reservation_ttl_seconds: Annotated[float, Field(strict=True, gt=0, le=86400)] = 900
+    reservation_ttl_seconds: Annotated[
+        float, Field(strict=True, ge=SHORTEST_RESERVATION_SECONDS, le=86400)
+    ] = 900
     lock_timeout_seconds: Annotated[float, Field(strict=True, gt=0, le=60)] = 2
     timezone: str = "UTC"
     max_scopes: Count = 100_000

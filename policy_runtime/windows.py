@@ -33,6 +33,8 @@ LONGEST_CALENDAR_US = {
     "weekly": (7 * 24 + 1) * HOUR_US,
     "monthly": (31 * 24 + 1) * HOUR_US,
 }
+# A shorter one would have lapsed before its decision is written.
+SHORTEST_RESERVATION_SECONDS = 0.001
 _BUCKETS_PER_PERIOD = 3600
 # Offsets of all time zones in use are multiples of a quarter of an hour, and so are their changes:
 # all instants of one UTC quarter lie in the same calendar window.

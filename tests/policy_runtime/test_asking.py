@@ -12,7 +12,7 @@ import pytest
 
 from llmscope import LLMRequestContext, VirtualClock
 from llmscope.gateway.tokens import estimate_tokens
-from policy_runtime import PolicyDenied, asking
+from policy_runtime import PolicyDenied, PolicyFileError, asking
 from policy_runtime.decision_record import decode_decision
 from tests.policy_runtime.gates import ASK, budget, decisions_of, policy
 
@@ -162,3 +162,21 @@ def test_a_prompt_of_megabytes_and_of_broken_text_is_estimated(make_gate: Any) -
     for prompt in ("word " * 1_000_000, "\ud800" * 5000, "\x00" * 5000):
         assert estimate_tokens(prompt) > 0
         assert gate.evaluate(**{**ASK, "tokens_in": None, "prompt": prompt}).decision == "allow"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 1e-9, 0.0009, float("nan"), float("inf")])
+def test_a_reservation_that_would_hold_nothing_is_refused(make_gate: Any, seconds: float) -> None:
+    """Under a microsecond it was none at all: any number of calls at once went past the budget."""
+    gate = make_gate(policy(budget(1)))
+    with pytest.raises(ValueError, match=r"a reservation may last from 0\.001 s"):
+        gate.admit(**ASK, ttl_seconds=seconds)
+    with pytest.raises(PolicyFileError, match="reservation_ttl_seconds"):
+        make_gate({**policy(budget(1)), "reservation_ttl_seconds": seconds})
+
+
+@pytest.mark.parametrize("context", [{"tenant_id": "acme"}, "acme"])
+def test_what_is_no_context_is_told_so(make_gate: Any, context: Any) -> None:
+    with pytest.raises(
+        TypeError, match=f"context is a {type(context).__name__}; it must be an LLMRequestContext"
+    ):
+        make_gate(policy(budget(1))).admit(**{**ASK, "context": context})
