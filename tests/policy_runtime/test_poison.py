@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,10 @@ from llmscope.clock import VirtualClock
 from llmscope.errors import MalformedLine
 from llmscope.telemetry_line import read_usage
 from llmscope.timestamps import to_micros
-from policy_runtime import PolicyRuntime
+from policy_runtime import PolicyRuntime, history
 from policy_runtime.history import fold_decision_line
 from policy_runtime.ledger import Ledger
+from policy_runtime.ledger_state import LedgerCopy
 from tests.policy_runtime.log_lines import START, stamp
 from tests.policy_runtime.test_properties import ONE_BUDGET, POLICY, meters_of
 
@@ -56,9 +58,7 @@ def test_no_poisonous_line_stops_deciding_or_opens_a_budget(tmp_path: Path, pois
     gate.close()
 
 
-@settings(max_examples=2000 if SLOW else 200, deadline=None)
-@given(
-    st.dictionaries(
+ANY_LINE = st.dictionaries(
         st.sampled_from(
             ["event", "timestamp", "request_id", "decision", "reserved_cost_usd", "reserved_tokens", "scope",
              "threshold", "reservation_expires_at", "window_start", "policy_hash", "model", "tokens_in",
@@ -69,8 +69,11 @@ def test_no_poisonous_line_stops_deciding_or_opens_a_budget(tmp_path: Path, pois
             st.sampled_from(["decision", "budget_alert", "reservation_extended", "policy_loaded", "allow"]),
             st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
         ),
-    )
-)  # fmt: skip
+    )  # fmt: skip
+
+
+@settings(max_examples=2000 if SLOW else 200, deadline=None)
+@given(ANY_LINE)
 def test_any_line_is_folded_or_refused(line: dict[str, Any]) -> None:
     ledger = Ledger(POLICY)
     encoded = json.dumps({"timestamp": stamp(0), **line}).encode()
@@ -83,3 +86,32 @@ def test_any_line_is_folded_or_refused(line: dict[str, Any]) -> None:
     assert all(
         spent >= 0 and reserved >= 0 for spent, reserved, _ in meters_of(ledger, to_micros(START)).values()
     )
+
+
+class _NothingIsPlain:
+    def decode(self, line: bytes) -> None:
+        raise msgspec.ValidationError
+
+
+@settings(max_examples=2000 if SLOW else 200, deadline=None)
+@given(ANY_LINE, st.booleans())
+def test_a_decision_says_the_same_by_the_quick_way_and_by_the_other(
+    line: dict[str, Any], decides: bool
+) -> None:
+    """Lines as gates write them are decoded more strictly; whatever that refuses is looked at again."""
+    usual = (
+        {"request_id": "r", "decision": "allow", "reserved_cost_usd": 0.25, "model": "m"} if decides else {}
+    )
+    encoded = json.dumps({"timestamp": stamp(0), **usual, **line}).encode()
+    told: list[Any] = []
+    for plain in (history._PLAIN_DECISION, _NothingIsPlain()):
+        ledger = Ledger(POLICY)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(history, "_PLAIN_DECISION", plain)
+            try:
+                fold_decision_line(ledger, encoded)
+            except MalformedLine as exc:
+                told.append(exc.reason)
+            else:
+                told.append(LedgerCopy(ledger).state())
+    assert told[0] == told[1]
