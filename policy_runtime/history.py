@@ -358,6 +358,8 @@ class LogFollower:
                 since_us = ledger.now_us - 2 * ledger.longest_us
                 end = self._fold_generation(ledger, generation, since_us, max(read, default=0))
                 self._remember(generation, end)
+                if not read:
+                    self.tail.note_read(generation.head, end)
             self._states = {found.identity: (found.modified_ns, found.size) for found in generations}
         finally:
             _close(generations)

@@ -270,6 +270,12 @@ class LogTail:
             current.known_as, current.known_by = str(fingerprint_of(current.head)), len(current.head)
         return Position(current.known_as, current.offset)
 
+    def note_read(self, head: bytes, offset: int) -> None:
+        """While there is no present file: a generation that begins with `head` was read up to `offset`, later
+        than those that this tail has read itself."""
+        if self._open is None and offset:
+            self._last_position = Position(str(fingerprint_of(head[:offset])), offset)
+
     @property
     def end(self) -> FileEnd | None:
         """The file that the last poll saw at the path and its size, when all of it has been read and it ends

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llmscope.event_log import LogTail, fingerprint_of
 from llmscope.timestamps import parse_micros, to_micros
 from policy_runtime import generations
 from policy_runtime.generations import first_offset_since
@@ -253,6 +254,35 @@ def test_generations_that_came_and_went_while_the_log_was_missing(tmp_path: Path
             write_bills(log, 10, 2)
     ledger, now_us, _ = running.current()
     assert spent(ledger, now_us) == 3_000_000
+
+
+def test_the_position_of_a_decision_tells_of_generations_that_came_and_went(tmp_path: Path) -> None:
+    """By what a decision says that it had read it is judged afterwards: with a bill more than it admits to it
+    looks as if it had passed its limit."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    log = traffic.telemetry
+    write_bills(log, 0, 1)
+    running = traffic.state()
+    running.current()
+    log.rename(tmp_path / "t.jsonl.1")
+    running.current()
+    for number in (2, 3):
+        write_bills(log, 10 * number, number)
+        log.rename(tmp_path / f"t.jsonl.{number}")
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 6_000_000
+    position, last = running.telemetry_position(), tmp_path / "t.jsonl.3"
+    assert position is not None
+    assert position.offset == last.stat().st_size
+    assert position.fingerprint == str(fingerprint_of(last.read_bytes()))
+
+
+def test_twin_without_it_the_position_is_one_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LogTail, "note_read", lambda self, head, offset: None)
+    with pytest.raises(AssertionError):
+        test_the_position_of_a_decision_tells_of_generations_that_came_and_went(tmp_path)
 
 
 def test_a_log_filled_and_truncated_and_filled_again_since_it_was_empty(tmp_path: Path) -> None:
