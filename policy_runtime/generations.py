@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,13 @@ from typing import IO, NamedTuple
 import msgspec
 
 from llmscope.errors import MalformedLine
-from llmscope.event_log import FINGERPRINT_BYTES, READ_BYTES, open_log, rotated_siblings
+from llmscope.event_log import (
+    FINGERPRINT_BYTES,
+    READ_BYTES,
+    RETIRED_SECONDS,
+    open_log,
+    rotated_siblings,
+)
 from llmscope.timestamps import MICROS, parse_micros
 
 logger = logging.getLogger("policy_runtime")
@@ -97,6 +104,10 @@ class Generation:
         self.first_us = self._first_stamp(start)
         self.last_us = self._last_stamp() if self._plain else None
 
+    def has_grown(self) -> bool:
+        """Whether there is more of it than when it was opened."""
+        return os.fstat(self._stream.fileno()).st_size != self.size
+
     def may_hold(self, since_us: int) -> bool:
         """Whether a line dated `since_us` or later may be in it."""
         return self.last_us is None or self.last_us >= since_us - DISORDER_US
@@ -131,6 +142,12 @@ class Generation:
     def _unpacked_bytes(self) -> int:
         """What a compressed file says of its length, modulo 2^32 (RFC 1952, ISIZE)."""
         return int.from_bytes(os.pread(self._stream.fileno(), 4, max(0, self.size - 4)), "little")
+
+    def descriptor_if_late(self) -> int | None:
+        """The open descriptor of a plain file that was written to within the last seconds: a writer that its
+        rotation overtook may be about to write to it."""
+        is_late = time.time_ns() - self.modified_ns < RETIRED_SECONDS * 1_000_000_000
+        return self._stream.fileno() if self._plain and is_late else None
 
     def close(self) -> None:
         """Close the file."""
@@ -220,6 +237,12 @@ def open_generations(
                 continue
             known.add(generation.identity)
             generations.append(generation)
+            found_new = True
+        # Opened before all of it was there: what it is packed from may be gone by now.
+        for grown in [found for found in generations if found.has_grown()]:
+            generations.remove(grown)
+            known.discard(grown.identity)
+            grown.close()
             found_new = True
         if not found_new:
             break

@@ -312,7 +312,7 @@ class LogFollower:
     def folded_files(self) -> list[FoldedFile] | None:
         """After a start: how far each file was folded in it. None when files were moving meanwhile."""
         descriptor, offset = self.tail.descriptor, self.tail.offset
-        if self._files_moved or self.tail.left or len(self.tail.identities) > 1:
+        if self._files_moved or self.tail.left or self.tail.was_renamed:
             return None
         if descriptor is None or not offset:
             return self._folded
@@ -381,9 +381,13 @@ class LogFollower:
         return {found.identity for found in self.unread}
 
     def _remember(self, generation: Generation, end: int) -> None:
-        read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
-        self._read_before.append(read)
+        if generation.head:  # else nothing of it could be read when it was opened, and all begin like it
+            read = LeftGeneration(generation.head, end, generation.modified_ns, generation.identity)
+            self._read_before.append(read)
         self._states[generation.identity] = (generation.modified_ns, generation.size)
+        descriptor = generation.descriptor_if_late()
+        if descriptor is not None and end:
+            self.tail.follow_for_a_while(descriptor, _line_begins_at(descriptor, end))
 
     def _is_as_left(self, generation: Generation) -> bool:
         """Whether nothing was written to it since it was looked at last."""
@@ -455,6 +459,12 @@ class LogFollower:
                     usage = msgspec.structs.replace(usage, request_id=line_id)
                 ledger.bill(usage)
         self._latest_us = latest_us
+
+
+def _line_begins_at(descriptor: int, end: int) -> int:
+    """Where the line begins that the byte `end` stands in, or begins."""
+    begin = max(0, end - MAX_LINE_BYTES)
+    return begin + os.pread(descriptor, end - begin, begin).rfind(b"\n") + 1
 
 
 def _close(generations: list[Generation]) -> None:

@@ -24,6 +24,7 @@ from llmscope.event_log._lock import (
 from llmscope.event_log._read import (
     FINGERPRINT_BYTES,
     READ_BYTES,
+    RETIRED_SECONDS,
     Chunk,
     FileEnd,
     Fingerprint,
@@ -42,6 +43,7 @@ __all__ = [
     "LONGEST_WAIT_SECONDS",
     "MAX_LINE_BYTES",
     "READ_BYTES",
+    "RETIRED_SECONDS",
     "AdmissionLock",
     "Chunk",
     "Durability",

@@ -29,7 +29,7 @@ CHUNK_BYTES = 4 << 20
 _OVERLAP_BYTES = 4096
 # A generation that was renamed away is looked at for this long: a writer that had found itself at the
 # path just before may be about to write.
-_RETIRED_SECONDS = 5.0
+RETIRED_SECONDS = 5.0
 # File systems stamp changes by a clock that ticks every few milliseconds.
 STAMP_GRAIN_NS = 50_000_000
 
@@ -159,6 +159,7 @@ class LogTail:
         self._open: _OpenLog | None = None
         self._retired: list[_OpenLog] = []
         self._generations = 0
+        self._borrowed = 0
         self._is_at_path = False  # whether the last poll saw the open file there
         self._size_at_path = 0  # how large it was then
         self._missing_since_ns = 0
@@ -270,6 +271,17 @@ class LogTail:
             current.known_as, current.known_by = str(fingerprint_of(current.head)), len(current.head)
         return Position(current.known_as, current.offset)
 
+    def follow_for_a_while(self, descriptor: int, offset: int) -> None:
+        """Look at a rotated file that was read up to `offset`, where a line begins, as at one that this tail
+        had open itself when it was renamed away: a writer may be about to write to it. The descriptor stays
+        the caller's."""
+        opened = os.fstat(descriptor)
+        self._borrowed += 1
+        log = _OpenLog(os.dup(descriptor), (opened.st_dev, opened.st_ino), -self._borrowed, offset)
+        self._remember_overlap(log)
+        log.retired_at = time.monotonic()
+        self._retired.append(log)
+
     def note_read(self, head: bytes, offset: int) -> None:
         """While there is no present file: a generation that begins with `head` was read up to `offset`, later
         than those that this tail has read itself."""
@@ -294,6 +306,11 @@ class LogTail:
     def source(self) -> int:
         """A number for the present file generation: it grows at each rotation or truncation."""
         return self._generations
+
+    @property
+    def was_renamed(self) -> bool:
+        """Whether a file that this tail had at the path was renamed away a moment ago."""
+        return any(log.source > 0 for log in self._retired)
 
     @property
     def identities(self) -> set[tuple[int, int]]:
@@ -351,7 +368,7 @@ class LogTail:
         for log in list(self._retired):
             # Asked before the size is: a writer that held the lock meanwhile has written by then, and
             # one that takes it later sees that the file was renamed.
-            is_last_look = time.monotonic() - log.retired_at >= _RETIRED_SECONDS and _is_unlocked(log.fd)
+            is_last_look = time.monotonic() - log.retired_at >= RETIRED_SECONDS and _is_unlocked(log.fd)
             yield from self._read(log, os.fstat(log.fd))
             if is_last_look:
                 self._retired.remove(log)

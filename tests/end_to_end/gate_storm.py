@@ -237,7 +237,7 @@ class Storm:
         if how in ("rename", "gzip"):
             log.rename(sibling)
             if how == "gzip":
-                time.sleep(0.02)  # as logrotate's delaycompress: whoever has it open is done with it
+                time.sleep(0.05)  # as logrotate's delaycompress: whoever has it open is done with it
                 with sibling.open("rb") as plain, gzip.open(f"{sibling}.gz", "wb") as packed:
                     shutil.copyfileobj(plain, packed)
                 sibling.unlink()

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,101 @@ def test_generations_that_came_and_went_while_the_log_was_missing(tmp_path: Path
             write_bills(log, 10, 2)
     ledger, now_us, _ = running.current()
     assert spent(ledger, now_us) == 3_000_000
+
+
+@pytest.mark.parametrize("written", [0, 0.5])
+def test_a_file_that_is_compressed_while_it_is_looked_for_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: float
+) -> None:
+    """The compressed one is opened when nothing or half of it is written, the plain one is gone when it is
+    its turn."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    log, plain, packed = traffic.telemetry, tmp_path / "t.jsonl.2", tmp_path / "t.jsonl.2.gz"
+    write_bills(log, 0, 1)
+    running = traffic.state()
+    running.current()
+    log.rename(tmp_path / "t.jsonl.1")
+    write_bills(log, 10, 30)
+    log.rename(plain)
+    write_bills(log, 50, 1)
+    whole = gzip.compress(plain.read_bytes())
+    half = int(len(whole) * written)
+    packed.write_bytes(whole[:half])
+    os.utime(packed, (time.time() + 1,) * 2)  # the later one comes first
+    generation = generations.Generation
+
+    def opened(path: Path) -> generations.Generation:
+        found = generation(path)
+        if path == packed and plain.exists():
+            with packed.open("ab") as rest:
+                rest.write(whole[half:])
+            plain.unlink()
+        return found
+
+    monkeypatch.setattr(generations, "Generation", opened)
+    ledger, now_us, _ = running.current()
+    assert not plain.exists()
+    assert spent(ledger, now_us) == 32_000_000
+
+
+def test_a_file_that_was_empty_when_it_was_opened_hides_none_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half written when it is opened and whole when it is read: nothing is known of how it begins, so no other
+    file may be taken for it."""
+    traffic = Traffic(tmp_path, random.Random(1))
+    log, packed = traffic.telemetry, tmp_path / "t.jsonl.2.gz"
+    write_bills(log, 0, 1)
+    running = traffic.state()
+    running.current()
+    log.rename(tmp_path / "t.jsonl.1")
+    write_bills(log, 10, 30)
+    whole = gzip.compress(log.read_bytes())
+    log.unlink()
+    packed.write_bytes(whole[: len(whole) // 2])
+    write_bills(log, 50, 1)
+    generation = generations.Generation
+
+    def opened(path: Path) -> generations.Generation:
+        found = generation(path)
+        if path == packed:
+            packed.write_bytes(whole)
+        return found
+
+    monkeypatch.setattr(generations, "Generation", opened)
+    monkeypatch.setattr(generation, "has_grown", lambda self: False)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 32_000_000
+    log.rename(tmp_path / "t.jsonl.3")
+    write_bills(log, 60, 5)
+    log.rename(tmp_path / "t.jsonl.4")
+    write_bills(log, 70, 1)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 38_000_000
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_writer_that_was_overtaken_by_rotation_is_read_where_the_file_was_never_seen_at_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, follows: bool
+) -> None:
+    """Its line comes after the file was read as a rotated one; the twin does not look at that again."""
+    if not follows:
+        monkeypatch.setattr(LogTail, "follow_for_a_while", lambda self, descriptor, offset: None)
+    traffic = Traffic(tmp_path, random.Random(1))
+    log = traffic.telemetry
+    write_bills(log, 0, 1)
+    running = traffic.state()
+    running.current()
+    log.rename(tmp_path / "t.jsonl.1")
+    write_bills(log, 10, 2)
+    log.rename(tmp_path / "t.jsonl.2")
+    write_bills(log, 20, 1)
+    assert spent(*running.current()[:2]) == 4_000_000
+    late = (tmp_path / "t.jsonl.2").open("ab")
+    (tmp_path / "t.jsonl.2").unlink()  # as packing it does
+    late.write(encode(original_line(30, 0.001, "late")) + b"\n")
+    late.close()
+    assert spent(*running.current()[:2]) == (5_000_000 if follows else 4_000_000)
 
 
 def test_the_position_of_a_decision_tells_of_generations_that_came_and_went(tmp_path: Path) -> None:
