@@ -247,6 +247,9 @@ class LogFollower:
         self._batches = BatchReader()
         self._breaks = Breaks() if gives_way else None
         self._since_us = 0
+        # A file and how far into it all bills were there before the decisions were read.
+        self._decided = 0, 0
+        self._is_decided = False
         self._read_before: deque[LeftGeneration] = deque(maxlen=_GENERATIONS_REMEMBERED)
         self._states: dict[tuple[int, int], tuple[int, int]] = {}
         # For a checkpoint after the start.
@@ -266,7 +269,10 @@ class LogFollower:
             if self.tail.left:  # earlier than this chunk, which is its successor's
                 latest_missed_us = max(latest_missed_us, self._fold_missed(ledger))
             folded = True
+            source, until = self._decided
+            self._is_decided = chunk.source == source and chunk.offset + len(chunk.data) <= until
             self._fold(ledger, chunk.data, chunk.offset, self.tail.head_of(chunk.source))
+            self._is_decided = False
         if self.tail.left:
             latest_missed_us = max(latest_missed_us, self._fold_missed(ledger))
         # One of them may have been the successor of what was open.
@@ -305,6 +311,10 @@ class LogFollower:
         elif descriptor is not None:
             size = os.fstat(descriptor).st_size
             self.tail.seek_open(first_offset_since(descriptor, size, since_us))
+        if self._after is not None and descriptor is not None:
+            size = os.fstat(descriptor).st_size
+            self._after.fold_new(ledger)
+            self._decided = self.tail.source, size
         # What was rotated while we read.
         self.tail.left.append(LeftGeneration(b"", 0, begun_ns, None))
         self.fold_new(ledger)
@@ -418,7 +428,8 @@ class LogFollower:
             self._fold_decisions(ledger, data, offset)
             return
         try:
-            self._after.fold_new(ledger)
+            if not self._is_decided:
+                self._after.fold_new(ledger)
         finally:  # the bills have been read and will not be read again
             self._fold_bills(ledger, data, offset, head)
 

@@ -29,6 +29,7 @@ from tests.policy_runtime.traffic import (
     readings,
     spent,
     spent_by_hand,
+    write_bills,
 )
 
 
@@ -229,3 +230,29 @@ def test_a_long_reservation_that_was_settled_before_the_window_is_not_open_again
     state = LiveState((traffic.telemetry,), traffic.decisions, traffic.clock, Policy.model_validate(policy))
     ledger, _, _ = state.current()
     assert list(ledger.open_reservations()) == []
+
+
+def test_a_start_reads_the_decisions_once_for_all_bills_that_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every bill in the file follows its decision: only what is written during the start needs another look."""
+    monkeypatch.setattr(_read, "READ_BYTES", 2000)
+    looks: list[Path] = []
+    fold_new = LogFollower.fold_new
+
+    def counted(self: LogFollower, ledger: Ledger) -> bool:
+        looks.append(self.path)
+        return fold_new(self, ledger)
+
+    monkeypatch.setattr(LogFollower, "fold_new", counted)
+    traffic = Traffic(tmp_path, random.Random(1))
+    write_bills(traffic.telemetry, 0, 90)
+    running = traffic.state()
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 90_000_000
+    assert looks.count(traffic.decisions) <= 3
+    del looks[:]
+    write_bills(traffic.telemetry, 100, 90)
+    ledger, now_us, _ = running.current()
+    assert spent(ledger, now_us) == 180_000_000
+    assert looks.count(traffic.decisions) > 20
