@@ -27,7 +27,11 @@ def prove(folder: Path, *, by_time: bool = False) -> Evidence:
     assert evidence.lost() == []
     assert evidence.doubled() == []
     assert evidence.torn == []
-    assert Decimal(0) < evidence.highest_commitment(by_time=by_time) <= Decimal(str(LIMIT_USD))
+    committed = evidence.highest_commitment(by_time=True)
+    if not by_time:
+        # Between a rename and the next line a decision may know more bills than its position says, never fewer.
+        committed = min(committed, evidence.highest_commitment())
+    assert Decimal(0) < committed <= Decimal(str(LIMIT_USD))
     assert any(decision["decision"] == "deny" for decision in evidence.decisions)
     return evidence
 
