@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscope.timestamps import parse_micros
-from policy_runtime.history import fold_decision_line
+from policy_runtime.folded_decisions import fold_decision_line
 from policy_runtime.ledger import Ledger
 from policy_runtime.meters import Meters, TooManyScopes
 from policy_runtime.policy import Policy

@@ -15,7 +15,7 @@ from llmscope.telemetry_batch import BatchReader
 from llmscope.telemetry_line import read_usage
 from llmscope.timestamps import MICROS, parse_micros
 from policy_runtime import PolicyRuntime, history
-from policy_runtime.history import fold_decision_line
+from policy_runtime.folded_decisions import fold_decision_line
 from policy_runtime.ledger import Ledger
 from policy_runtime.ledger_state import LedgerCopy, LedgerState
 from policy_runtime.policy import Policy

@@ -16,8 +16,8 @@ from llmscope.clock import VirtualClock
 from llmscope.errors import MalformedLine
 from llmscope.telemetry_line import read_usage
 from llmscope.timestamps import to_micros
-from policy_runtime import PolicyRuntime, history
-from policy_runtime.history import fold_decision_line
+from policy_runtime import PolicyRuntime, folded_decisions
+from policy_runtime.folded_decisions import fold_decision_line
 from policy_runtime.ledger import Ledger
 from policy_runtime.ledger_state import LedgerCopy
 from tests.policy_runtime.log_lines import START, stamp
@@ -104,10 +104,10 @@ def test_a_decision_says_the_same_by_the_quick_way_and_by_the_other(
     )
     encoded = json.dumps({"timestamp": stamp(0), **usual, **line}).encode()
     told: list[Any] = []
-    for plain in (history._PLAIN_DECISION, _NothingIsPlain()):
+    for plain in (folded_decisions._PLAIN_DECISION, _NothingIsPlain()):
         ledger = Ledger(POLICY)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(history, "_PLAIN_DECISION", plain)
+            patch.setattr(folded_decisions, "_PLAIN_DECISION", plain)
             try:
                 fold_decision_line(ledger, encoded)
             except MalformedLine as exc:

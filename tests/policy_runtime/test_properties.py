@@ -23,7 +23,7 @@ from llmscope.clock import VirtualClock
 from llmscope.telemetry_line import read_usage
 from llmscope.timestamps import MICROS, from_micros, parse_micros, to_micros
 from policy_runtime import PolicyDenied, PolicyRuntime
-from policy_runtime.history import fold_decision_line
+from policy_runtime.folded_decisions import fold_decision_line
 from policy_runtime.ledger import Ledger
 from policy_runtime.policy import Policy
 from tests.policy_runtime.log_lines import START, decision_line, encode, original_line
