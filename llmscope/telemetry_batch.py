@@ -8,7 +8,7 @@ has no batch; its reader takes it line by line.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import compress, zip_longest
+from itertools import compress
 from keyword import iskeyword
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -81,7 +81,7 @@ class Bills(msgspec.Struct, gc=False):
     """Requests of known cost in the order of their time, in columns.
 
     Attributes:
-        kinds: what requests have in common, see `BatchReader.likes`: one for each, or one for all.
+        kinds: what each has in common with others, see `BatchReader.likes`.
         request_ids, at_us, cost_nano: of each; microseconds since 1970, nano-USD.
         tokens: input tokens of each, and output tokens of each.
         latest_us: the latest instant of a line, known cost or not.
@@ -130,26 +130,19 @@ class BatchReader:
             return None
         cost_usd = [line.estimated_cost_usd for line in lines]
         tokens = [line.tokens_in for line in lines], [line.tokens_out for line in lines]
-        columns: list[list[Any]] = [request_ids, at_us, cost_usd, *tokens]
+        columns: list[list[Any]] = [kinds, request_ids, at_us, cost_usd, *tokens]
         in_order = sorted(at_us)
-        latest_us = in_order[-1]
-        if len(kinds) > 1:
-            columns.append(kinds)
-        elif self.likes[kinds[0]] is None:
-            return Bills(kinds, [], [], [], ([], []), latest_us)
-        if None in cost_usd or (len(kinds) > 1 and not all(map(self.likes.__getitem__, kinds))):
-            known = [self._is_known(*of) for of in zip_longest(cost_usd, kinds, fillvalue=kinds[0])]
-            columns = [list(compress(column, known)) for column in columns]
         if at_us != in_order:
-            order = sorted(range(len(columns[1])), key=columns[1].__getitem__)
+            order = sorted(range(len(at_us)), key=at_us.__getitem__)
             columns = [[column[place] for place in order] for column in columns]
-        request_ids, at_us, cost, tokens_in, tokens_out, *more = columns
-        if more:
-            (kinds,) = more
-        return Bills(kinds, request_ids, at_us, to_nanos(cost), (tokens_in, tokens_out), latest_us)
-
-    def _is_known(self, cost_usd: float | None, kind: int) -> bool:
-        return cost_usd is not None and self.likes[kind] is not None
+        if None in cost_usd or None in self.likes:
+            known = [
+                cost is not None and self.likes[kind] is not None
+                for kind, cost in zip(columns[0], columns[3], strict=True)
+            ]
+            columns = [list(compress(column, known)) for column in columns]
+        kinds, request_ids, at_us, cost, tokens_in, tokens_out = columns
+        return Bills(kinds, request_ids, at_us, to_nanos(cost), (tokens_in, tokens_out), in_order[-1])
 
     def _lines(self, texts: list[bytes]) -> list[_PlainLine]:
         if self._shared is not None:
@@ -181,24 +174,28 @@ class BatchReader:
         self.likes, self._numbers = [], {}
 
     def _kinds_of(self, lines: list[_PlainLine]) -> list[int]:
-        """Of each line its kind, or of all of them."""
+        """Of each line its kind."""
         if len(self.likes) >= _MOST_KINDS:
             self.likes, self._numbers = [], {}
-        if self._labels is None:
-            said = [None]
-        else:
-            said = list(map(self._labels, lines))
-            if said.count(said[0]) == len(said):  # as in the log of a small service
-                del said[1:]
-        numbers = self._numbers
+        said = [None] if self._labels is None else list(map(self._labels, lines))
+        if said.count(said[0]) == len(said):  # as in the log of a small service
+            return [self._number_of(said[0], lines[0])] * len(lines)
         try:
-            return [numbers[what] for what in said]
+            return [self._numbers[what] for what in said]
         except KeyError:
-            for what, line in zip(said, lines):  # noqa: B905  one may stand for all
-                if what not in numbers:
-                    self.likes.append(_like(line))
-                    numbers[what] = len(self.likes) - 1
-            return [numbers[what] for what in said]
+            return list(map(self._number_of, said, lines))
+
+    def _number_of(self, what: Any, line: _PlainLine) -> int:
+        """The kind of a line that says `what`.
+
+        Raises:
+            MalformedLine: see `_like`.
+        """
+        number = self._numbers.get(what)
+        if number is None:
+            self.likes.append(_like(line))
+            number = self._numbers[what] = len(self.likes) - 1
+        return number
 
 
 def _decoder_of(line: dict[str, Any], shared: dict[str, Any]) -> Callable[[bytes], _PlainLine]:

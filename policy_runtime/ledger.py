@@ -353,7 +353,7 @@ class Ledger:
         self, bills: Bills, likes: Sequence[Usage | None]
     ) -> Iterator[tuple[Account, list[int] | None]]:
         """Every account of many bills with the places, in order, of those that count there, None for all."""
-        if len(bills.kinds) == 1:
+        if bills.kinds.count(bills.kinds[0]) == len(bills.kinds):
             for account in self._accounts_of_kind(likes[bills.kinds[0]]):
                 yield account, None
             return

@@ -79,7 +79,7 @@ def read_together(reader: BatchReader, lines: list[bytes]) -> list[tuple[Any, ..
     assert bills.at_us == sorted(bills.at_us)
     found = []
     for place, request_id in enumerate(bills.request_ids):
-        like = reader.likes[bills.kinds[place if len(bills.kinds) > 1 else 0]]
+        like = reader.likes[bills.kinds[place]]
         assert like is not None
         of_it = bills.at_us[place], bills.cost_nano[place], bills.tokens[0][place], bills.tokens[1][place]
         found.append((request_id, *of_it, *told(like)[5:]))
