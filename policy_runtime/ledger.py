@@ -22,9 +22,7 @@ from policy_runtime.meters import (
     MeanKey,
     Means,
     Meter,
-    Meters,
     Scope,
-    TooManyScopes,
     apart,
     side_by_side,
 )
@@ -309,7 +307,7 @@ class Ledger:
                 continue
             scope = book.scope(charged, labels)
             for meters in book.meters:
-                meter = meters.by_scope.get(scope) or _meter_or_none(meters, scope, self.now_us)
+                meter = meters.by_scope.get(scope) or meters.meter_or_none(scope, self.now_us)
                 if meter is None:
                     continue
                 unit, amount = meters.unit, reserved_nano
@@ -408,14 +406,6 @@ class Ledger:
         """From when on a late bill cannot tell a lapsed reservation from none."""
         counted_us = held.admitted.timestamp_us + self.policy.longest_request_window_us
         return max(held.expires_us, counted_us) + self._leaves_us
-
-
-def _meter_or_none(meters: Meters, scope: Scope, now_us: int) -> Meter | None:
-    """The scope's meter, or None past `max_scopes`: judgement reports the overflow by `on_error`."""
-    try:
-        return meters.meter(scope, now_us)
-    except TooManyScopes:
-        return None
 
 
 def _amounts_of(

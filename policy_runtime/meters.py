@@ -107,16 +107,17 @@ class Meters:
             meter = self.by_scope[scope] = Meter(self._new_window(), RollingWindow(self._period_us))
         return meter
 
+    def meter_or_none(self, scope: Scope, now_us: int) -> Meter | None:
+        """`meter`, or None past `max_scopes`: judgement reports the overflow by `on_error`."""
+        try:
+            return self.meter(scope, now_us)
+        except TooManyScopes:
+            return None
+
     def window_of(self, scope: Scope, now_us: int) -> Window | None:
-        """Where spending under `scope` is counted; None past `max_scopes`: judgement reports the overflow by
-        `on_error`."""
-        meter = self.by_scope.get(scope)
-        if meter is None:
-            try:
-                meter = self.meter(scope, now_us)
-            except TooManyScopes:
-                return None
-        return meter.window
+        """Where spending under `scope` is counted; None past `max_scopes`."""
+        meter = self.by_scope.get(scope) or self.meter_or_none(scope, now_us)
+        return None if meter is None else meter.window
 
     def _new_window(self) -> Window:
         rule = self._rule

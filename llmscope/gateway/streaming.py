@@ -145,7 +145,7 @@ class AnswerStream:
         try:
             with self._span.current():
                 piece = await anext(self._pieces, None)
-        except BaseException as error:
+        except BaseException as error:  # raised again: every ending has its line
             await self._finish(error, None)
             raise
         if piece is None:
